@@ -1,0 +1,261 @@
+"""The resolved cluster: every default filled in, every value typed. What the rest of the program reads.
+
+Built only by ``imagegen.model.load``; knows nothing about YAML, files or how a value was spelt.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
+
+from imagegen.diagnostics import Span
+from imagegen.model.version import Version
+
+
+class Role(enum.StrEnum):
+    """What a node does. Declaration order is the order in which roles are joined in names (``etcd+master``)."""
+
+    BASE = "base"
+    ETCD = "etcd"
+    MASTER = "master"
+    WORKER = "worker"
+    LB = "lb"
+
+
+class Layout(enum.StrEnum):
+    SYSTEMD = "systemd"
+    STATIC_PODS = "static-pods"
+    KUBEADM = "kubeadm"
+
+
+class Cni(enum.StrEnum):
+    LOOPBACK = "loopback"
+    BRIDGE = "bridge"
+    FLANNEL = "flannel"
+    FLANNEL_ETCD = "flannel-etcd"
+    CALICO = "calico"
+
+
+class ProxyMode(enum.StrEnum):
+    IPTABLES = "iptables"
+    NFTABLES = "nftables"
+    IPVS = "ipvs"
+
+
+class Runtime(enum.StrEnum):
+    CONTAINERD = "containerd"
+    DOCKER = "docker"
+
+
+class KeyAlgorithm(enum.StrEnum):
+    ECDSA_P256 = "ecdsa-p256"
+    ECDSA_P384 = "ecdsa-p384"
+    ECDSA_P521 = "ecdsa-p521"
+    RSA_2048 = "rsa-2048"
+    RSA_3072 = "rsa-3072"
+    RSA_4096 = "rsa-4096"
+    ED25519 = "ed25519"
+
+
+class BootstrapMethod(enum.StrEnum):
+    TOKEN = "token"
+    TOKEN_FILE = "token-file"
+
+
+class OperatingSystem(enum.StrEnum):
+    DEBIAN_12 = "debian-12"
+    DEBIAN_13 = "debian-13"
+    UBUNTU_2204 = "ubuntu-22.04"
+    UBUNTU_2404 = "ubuntu-24.04"
+    ORACLELINUX_7 = "oraclelinux-7"
+    ORACLELINUX_9 = "oraclelinux-9"
+
+    @property
+    def family(self) -> str:
+        """``debian`` (Debian and Ubuntu: apt, netplan or networkd) or ``rpm``."""
+        return "rpm" if self.value.startswith("oraclelinux") else "debian"
+
+
+class ImageMode(enum.StrEnum):
+    GOLDEN = "golden"
+    STOCK = "stock"
+
+
+class ImagePki(enum.StrEnum):
+    SEED = "seed"
+    BAKED = "baked"
+
+
+class Firmware(enum.StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class DiskFormat(enum.StrEnum):
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VDI = "vdi"
+    VHD = "vhd"
+    OVA = "ova"
+    GCE = "gce"
+    ISO = "iso"
+
+
+class Target(enum.StrEnum):
+    QEMU = "qemu"
+    VIRTUALBOX = "virtualbox"
+    VMWARE = "vmware"
+    GCE = "gce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubernetes:
+    version: Version
+    layout: Layout
+    #: component name → flag without leading dashes → value, both sorted; only what the user wrote
+    extra_args: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+    def extra_args_of(self, component: str) -> Mapping[str, str]:
+        """The user's own flags of one component, such as ``kube-apiserver``; empty when there are none."""
+        return dict(dict(self.extra_args).get(component, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    nodes: IPv4Network
+    gateway: IPv4Address | None
+    nameservers: tuple[IPv4Address, ...]
+    services: IPv4Network
+    pods: IPv4Network
+    dns: IPv4Address
+    domain: str
+    cni: Cni
+    proxy: ProxyMode
+    #: prefix length of the pod range that one node gets
+    node_cidr_mask_size: int
+
+    @property
+    def api_service(self) -> IPv4Address:
+        """The ClusterIP of ``kubernetes.default``: the first address of the service range."""
+        return self.services[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where clients reach the API: ``host`` is an address or a DNS name."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PkiPolicy:
+    key: KeyAlgorithm
+    ca_lifetime: timedelta
+    lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    method: BootstrapMethod
+    #: counted from the first boot of the first master; zero means that the token does not expire
+    token_lifetime: timedelta
+    approve_serving: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    os: OperatingSystem
+    mode: ImageMode
+    pki: ImagePki
+    size_mib: int
+    firmware: tuple[Firmware, ...]
+    formats: tuple[DiskFormat, ...]
+    #: Debian or Ubuntu archive snapshot as ``YYYYMMDDTHHMMSSZ``, or None for the archive of today
+    snapshot: str | None
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    user: str
+    ssh_authorized_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    name: str
+    #: in declaration order of ``Role``, without duplicates
+    roles: tuple[Role, ...]
+    #: None when the node takes its address by DHCP
+    address: IPv4Address | None
+    #: lower case, colon-separated, or None
+    mac: str | None
+    span: Span | None = field(default=None, compare=False)
+
+    @property
+    def role_set(self) -> str:
+        """The roles joined by ``+``: the name of the golden image that this node boots."""
+        return "+".join(self.roles)
+
+    def has(self, role: Role) -> bool:
+        return role in self.roles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """One cluster, complete and valid. ``profile_dirs`` are the user's own profile folders, absolute paths."""
+
+    name: str
+    kubernetes: Kubernetes
+    network: Network
+    endpoint: Endpoint
+    runtime: Runtime
+    pki: PkiPolicy
+    bootstrap: Bootstrap
+    image: Image
+    targets: tuple[Target, ...]
+    access: Access
+    nodes: tuple[Node, ...]
+    profile_dirs: tuple[str, ...]
+    #: the file the cluster was read from, as the user named it
+    file: str = field(compare=False)
+    #: model path (``network.services``, ``nodes[2].address``) → place in the file
+    spans: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+
+    def nodes_with(self, role: Role) -> tuple[Node, ...]:
+        return self._by_role[role]
+
+    @cached_property
+    def _by_role(self) -> dict[Role, tuple[Node, ...]]:
+        return {role: tuple(n for n in self.nodes if role in n.roles) for role in Role}
+
+    @cached_property
+    def role_sets(self) -> tuple[tuple[Role, ...], ...]:
+        """Every distinct set of roles, in order of first use: one golden image each."""
+        return tuple(dict.fromkeys(n.roles for n in self.nodes))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {n.name: n for n in self.nodes}
+
+    def node(self, name: str) -> Node:
+        """The node of that name; raises KeyError."""
+        return self._by_name[name]
+
+    def span_of(self, path: str) -> Span | None:
+        """Where the user wrote ``path``, else the closest enclosing place, else None."""
+        while path:
+            if path in self.spans:
+                return self.spans[path]
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return None
