@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -62,6 +63,33 @@ class Diagnostic:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What ``imagegen explain`` says about one kind of finding."""
+
+    code: str
+    title: str
+    explanation: str
+
+
+#: every registered code; complete only for the modules that were imported
+CODES: dict[str, Code] = {}
+
+
+def register_code(code: str, title: str, explanation: str) -> str:
+    """Document a finding beside its check; returns ``code``.
+
+    IMG0xx source, 1xx model, 2xx profiles and plan, 3xx pki, 4xx kubernetes, 5xx backends, 6xx downloads and tools.
+    Raises ValueError when the code is taken by another finding or is not of the form ``IMG123``.
+    """
+    if not re.fullmatch(r"IMG[0-6]\d\d", code):
+        raise ValueError(f"wanted a code such as IMG104, got {code!r}")
+    entry = Code(code, title, explanation)
+    if CODES.setdefault(code, entry) != entry:
+        raise ValueError(f"{code} is taken by {CODES[code].title!r}")
+    return code
+
+
 @dataclass(slots=True)
 class Report:
     """Collects findings; nothing stops at the first one. ``sources`` maps a file name to its text for excerpts."""
@@ -95,6 +123,19 @@ class Report:
         path: str = "",
     ) -> None:
         self._put(Severity.WARNING, code, message, span, hint, also, path)
+
+    def note(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        *,
+        hint: str | None = None,
+        also: Iterable[Span] = (),
+        path: str = "",
+    ) -> None:
+        """Worth knowing, never a failure: ``--strict`` does not mind."""
+        self._put(Severity.NOTE, code, message, span, hint, also, path)
 
     def _put(
         self,

@@ -138,6 +138,8 @@ class Network:
     proxy: ProxyMode
     #: prefix length of the pod range that one node gets
     node_cidr_mask_size: int
+    #: addresses or DNS names; empty means the distribution's own servers
+    ntp_servers: tuple[str, ...] = ()
 
     @property
     def api_service(self) -> IPv4Address:
