@@ -1,0 +1,181 @@
+"""The only module that starts a process: argv lists, closed stdin, a short environment, secrets masked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagegen.errors import ImagegenError, MissingToolError
+
+#: what a child sees of our environment; everything else it needs is passed by name
+_KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+_SHOWN_LINES = 15
+_MASK = "********"
+#: administrators' programs (mkfs, blkid) are not on every user's PATH
+_ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A program that imagegen may start. ``purpose`` completes "needed to"; ``package`` is Debian's name."""
+
+    name: str
+    package: str
+    purpose: str
+    version_arguments: tuple[str, ...] = ("--version",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class CommandError(ImagegenError):
+    """A process ended with another status than 0, or ran out of time; the message holds its command line."""
+
+
+def find_tool(name: str) -> str | None:
+    """The absolute path of a program, or None; looks where administrators' programs lie, too."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_ADMIN_PATH}")
+
+
+def require_tools(tools: Iterable[Tool]) -> None:
+    """Raise one MissingToolError that names every missing tool, its package and what it is needed for."""
+    missing = [tool for tool in tools if find_tool(tool.name) is None]
+    if not missing:
+        return
+    lines = [f"{tool.name} is not installed; it is needed to {tool.purpose}" for tool in missing]
+    packages = " ".join(sorted({tool.package for tool in missing}))
+    raise MissingToolError("\n".join(lines), hint=f"apt-get install {packages}")
+
+
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
+    """``text`` with every secret replaced; a secret shorter than four characters is not looked for."""
+    for secret in sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, _MASK)
+    return text
+
+
+def quote_command(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """The command as one line that a person can paste into a POSIX shell."""
+    parts = [f"cd {shlex.quote(str(cwd))} &&"] if cwd else []
+    parts += [f"{name}={shlex.quote(value)}" for name, value in sorted((env or {}).items())]
+    return " ".join([*parts, shlex.join(argv)])
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Starts processes. ``log`` gets one masked line a command; ``secrets`` appear in no message."""
+
+    log: Callable[[str], None] = _say_nothing
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Completed:
+        """Run a program to its end and return what it wrote.
+
+        ``env`` is added to the short environment; ``stdin`` is closed unless bytes are given; ``timeout`` is
+        in seconds. Raises MissingToolError when the program is not there, CommandError when it fails (unless
+        ``check`` is False) or takes too long, ValueError when a secret is in ``argv``. On an interruption the
+        whole process group is ended before the exception goes on.
+        """
+        if any(len(secret) >= 4 and secret in word for word in argv for secret in self.secrets):
+            raise ValueError(
+                "a secret must not be an argument: other users can read it; pass it by stdin or a file"
+            )
+        shown = self._mask(quote_command(argv, cwd=cwd, env=env))
+        self.log(shown)
+        path = argv[0] if "/" in argv[0] else find_tool(argv[0])
+        if path is None or not os.access(path, os.X_OK):
+            raise MissingToolError(
+                f"{argv[0]} is not installed", hint="imagegen doctor lists what is missing"
+            )
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [path, *argv[1:]],
+            cwd=cwd,
+            env=_short_environment() | dict(env or {}),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            out, err = _end_group(process)
+            raise CommandError(
+                self._tell_failure(shown, f"took longer than {timeout:g} s", out, err)
+            ) from None
+        except BaseException:
+            _end_group(process)
+            raise
+        if check and process.returncode != 0:
+            raise CommandError(self._tell_failure(shown, _describe_status(process.returncode), out, err))
+        return Completed(
+            argv=tuple(argv),
+            returncode=process.returncode,
+            stdout=out.decode(errors="replace"),
+            stderr=err.decode(errors="replace"),
+            seconds=time.monotonic() - start,
+        )
+
+    def _mask(self, text: str) -> str:
+        return mask_secrets(text, self.secrets)
+
+    def _tell_failure(self, shown: str, what: str, out: bytes, err: bytes) -> str:
+        text = (err if err.strip() else out).decode(errors="replace").rstrip()
+        lines = self._mask(text).splitlines()
+        cut = [f"… {len(lines) - _SHOWN_LINES} lines before"] if len(lines) > _SHOWN_LINES else []
+        tail = [f"  {line}" for line in [*cut, *lines[-_SHOWN_LINES:]]]
+        return "\n".join([f"{what}: {shown}", *tail])
+
+
+def _short_environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    path = f"{kept.get('PATH', os.defpath)}:{_ADMIN_PATH}"
+    return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _describe_status(returncode: int) -> str:
+    if returncode < 0:
+        return f"ended by {signal.Signals(-returncode).name}"
+    return f"failed with status {returncode}"
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Ask the process and its children to end, insist after five seconds, and collect what they wrote."""
+    for signal_number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal_number)
+        try:
+            return process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            continue
+    return b"", b""
