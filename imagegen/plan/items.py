@@ -10,6 +10,9 @@ import enum
 from dataclasses import dataclass, field
 from typing import Literal
 
+from imagegen.content import Content as Content
+from imagegen.content import Ref as Ref
+
 
 class Phase(enum.StrEnum):
     BAKE = "bake"
@@ -27,22 +30,6 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.where}:{self.line}" if self.line else self.where
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A named entry of the secret store, fetched at the writing edge. ``public`` entries (certificates) may be shown.
-
-    ``name`` is the path inside the store, such as ``pki/ca.crt`` or ``nodes/master-0/apiserver.key``.
-    """
-
-    name: str
-    public: bool = False
-    encoding: Literal["raw", "base64", "json-string"] = "raw"
-
-
-#: A file body: literal text and references, in order. Plain text is a one-element tuple.
-Content = tuple[str | bytes | Ref, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
