@@ -1,4 +1,4 @@
-"""Where PKI material lies on a machine, and who owns it. The one list that units, kubeconfigs and checks share."""
+"""Where PKI material lies on a machine, and who owns it: one list for units, kubeconfigs and checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ FRONT_PROXY_CA = f"{PKI}/front-proxy-ca.crt"
 APISERVER_ETCD_CA = f"{PKI}/etcd-ca.crt"  # the etcd CA as the API server sees it
 SERVICE_ACCOUNT_PUBLIC = f"{PKI}/sa.pub"
 SERVICE_ACCOUNT_KEY = f"{PKI}/sa.key"  # owner kube-apiserver
-CONTROLLER_MANAGER_SERVICE_ACCOUNT_KEY = f"{PKI}/controller-manager-sa.key"  # the same key, owner kube-controller-manager
+# The same key once more, owner kube-controller-manager.
+CONTROLLER_MANAGER_SERVICE_ACCOUNT_KEY = f"{PKI}/controller-manager-sa.key"
 
 # Stems: ``.crt`` and ``.key`` are added.
 APISERVER = f"{PKI}/apiserver"

@@ -1,0 +1,305 @@
+"""Every authority and certificate of a cluster as data: who signs it, what it says, where it lies, and why.
+
+Knows nothing about keys, files or clocks. Names of subjects follow the source documents and kubeadm.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Address
+
+from imagegen.model.cluster import Cluster, KeyAlgorithm, Node, Role
+from imagegen.pki import paths
+
+#: Stems inside the secret store: ``.crt`` and ``.key`` are added, for the service account ``.key`` and ``.pub``.
+CLUSTER_CA = "pki/ca"
+ETCD_CA = "pki/etcd/ca"
+FRONT_PROXY_CA = "pki/front-proxy-ca"
+SERVICE_ACCOUNT = "pki/sa"
+ADMIN = "pki/admin"
+SUPER_ADMIN = "pki/super-admin"
+SECRETBOX_KEY = "encryption/secretbox-key"
+
+LOOPBACK = IPv4Address("127.0.0.1")
+
+
+class Usage(enum.StrEnum):
+    """Extended key usages that a certificate of the cluster may have."""
+
+    SERVER = "serverAuth"
+    CLIENT = "clientAuth"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subject as Kubernetes reads it: ``common_name`` is the user, ``organization`` the group."""
+
+    common_name: str
+    organization: str = ""
+
+    def __str__(self) -> str:
+        return f"CN={self.common_name}" + (f", O={self.organization}" if self.organization else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthoritySpec:
+    """A certificate authority; ``name`` is its stem in the store."""
+
+    name: str
+    subject: Subject
+    key: KeyAlgorithm
+    lifetime: timedelta
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a certificate and its key lie on the node: ``stem`` plus ``.crt`` and ``.key``."""
+
+    stem: str
+    owner: str
+    key_mode: str = "0600"
+    certificate_mode: str = "0644"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSpec:
+    """One leaf certificate. ``name`` is its stem in the store, ``issuer`` the stem of its authority.
+
+    ``node`` is the only node that holds the key, or None for a person's certificate. ``placement`` is None
+    when the certificate travels inside a kubeconfig.
+    """
+
+    name: str
+    issuer: str
+    subject: Subject
+    usages: tuple[Usage, ...]
+    dns_names: tuple[str, ...]
+    addresses: tuple[IPv4Address, ...]
+    node: str | None
+    key: KeyAlgorithm
+    lifetime: timedelta
+    placement: Placement | None
+    why: str
+
+
+_SERVER = (Usage.SERVER,)
+_CLIENT = (Usage.CLIENT,)
+_BOTH = (Usage.SERVER, Usage.CLIENT)
+
+ADMIN_SUBJECT = Subject("kubernetes-admin", "kubeadm:cluster-admins")
+SUPER_ADMIN_SUBJECT = Subject("kubernetes-super-admin", "system:masters")
+CONTROLLER_MANAGER_SUBJECT = Subject("system:kube-controller-manager")
+SCHEDULER_SUBJECT = Subject("system:kube-scheduler")
+KUBE_PROXY_SUBJECT = Subject("system:kube-proxy", "system:node-proxier")
+CSR_APPROVER_SUBJECT = Subject("imagegen:csr-approver")
+FIRST_BOOT_SUBJECT = Subject("imagegen:first-boot", "system:masters")
+KUBELET_CLIENT_SUBJECT = Subject("kube-apiserver-kubelet-client")
+FRONT_PROXY_SUBJECT = Subject("front-proxy-client")
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A row of the certificate table: one certificate on every node that has all of ``roles``."""
+
+    name: str
+    roles: tuple[Role, ...]
+    issuer: str
+    subject: Subject
+    usages: tuple[Usage, ...]
+    names: Callable[[Cluster, Node], tuple[tuple[str, ...], tuple[IPv4Address, ...]]]
+    placement: Placement | None
+    why: str
+
+
+def _no_names(_cluster: Cluster, _node: Node) -> tuple[tuple[str, ...], tuple[IPv4Address, ...]]:
+    return ((), ())
+
+
+def _node_names(_cluster: Cluster, node: Node) -> tuple[tuple[str, ...], tuple[IPv4Address, ...]]:
+    """The node itself, from outside and over loopback."""
+    addresses = (node.address, LOOPBACK) if node.address else (LOOPBACK,)
+    return (tuple(dict.fromkeys((node.name, "localhost"))), tuple(dict.fromkeys(addresses)))
+
+
+def _apiserver_names(cluster: Cluster, node: Node) -> tuple[tuple[str, ...], tuple[IPv4Address, ...]]:
+    """Every name under which a client may dial the API server of ``node``."""
+    names = [*service_names(cluster), *_node_names(cluster, node)[0]]
+    addresses = [*_node_names(cluster, node)[1], cluster.network.api_service]
+    endpoint = parse_address(cluster.endpoint.host)
+    if endpoint is None:
+        names.append(cluster.endpoint.host)
+    else:
+        addresses.append(endpoint)
+    for balancer in cluster.nodes_with(Role.LB):
+        names.append(balancer.name)
+        if balancer.address:
+            addresses.append(balancer.address)
+    return (tuple(dict.fromkeys(names)), tuple(dict.fromkeys(addresses)))
+
+
+def service_names(cluster: Cluster) -> tuple[str, ...]:
+    """The names of the Service ``kubernetes`` in the namespace ``default``, shortest first."""
+    full = "kubernetes.default.svc"
+    return ("kubernetes", "kubernetes.default", full, f"{full}.{cluster.network.domain}")
+
+
+def parse_address(host: str) -> IPv4Address | None:
+    """``host`` as an address, or None when it is a name."""
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        return None
+
+
+_M = (Role.MASTER,)
+_E = (Role.ETCD,)
+
+_LEAVES: tuple[_Leaf, ...] = (
+    _Leaf(
+        "apiserver", _M, CLUSTER_CA, Subject("kube-apiserver"), _SERVER, _apiserver_names,
+        Placement(paths.APISERVER, paths.USER_APISERVER),
+        "the API server proves itself to every client",
+    ),
+    _Leaf(
+        "apiserver-kubelet-client", _M, CLUSTER_CA, KUBELET_CLIENT_SUBJECT, _CLIENT, _no_names,
+        Placement(paths.APISERVER_KUBELET_CLIENT, paths.USER_APISERVER),
+        "the API server reads logs and runs commands through the kubelets",
+    ),
+    _Leaf(
+        "apiserver-etcd-client", _M, ETCD_CA, Subject("kube-apiserver"), _CLIENT, _no_names,
+        Placement(paths.APISERVER_ETCD_CLIENT, paths.USER_APISERVER),
+        "only API servers may read and write etcd",
+    ),
+    _Leaf(
+        "front-proxy-client", _M, FRONT_PROXY_CA, FRONT_PROXY_SUBJECT, _CLIENT, _no_names,
+        Placement(paths.FRONT_PROXY_CLIENT, paths.USER_APISERVER),
+        "the API server passes requests on to aggregated API servers",
+    ),
+    _Leaf(
+        "controller-manager-server", _M, CLUSTER_CA, Subject("kube-controller-manager"), _SERVER, _node_names,
+        Placement(paths.CONTROLLER_MANAGER_SERVER, paths.USER_CONTROLLER_MANAGER),
+        "health and metrics of the controller manager on port 10257",
+    ),
+    _Leaf(
+        "scheduler-server", _M, CLUSTER_CA, Subject("kube-scheduler"), _SERVER, _node_names,
+        Placement(paths.SCHEDULER_SERVER, paths.USER_SCHEDULER),
+        "health and metrics of the scheduler on port 10259",
+    ),
+    _Leaf(
+        "controller-manager", _M, CLUSTER_CA, CONTROLLER_MANAGER_SUBJECT, _CLIENT, _no_names, None,
+        "the controller manager's identity at the API server",
+    ),
+    _Leaf(
+        "scheduler", _M, CLUSTER_CA, SCHEDULER_SUBJECT, _CLIENT, _no_names, None,
+        "the scheduler's identity at the API server",
+    ),
+    _Leaf(
+        "csr-approver", _M, CLUSTER_CA, CSR_APPROVER_SUBJECT, _CLIENT, _no_names, None,
+        "signs off what kubelets may ask for, and nothing else",
+    ),
+    _Leaf(
+        "first-boot", _M, CLUSTER_CA, FIRST_BOOT_SUBJECT, _CLIENT, _no_names, None,
+        "applies bindings, tokens and add-ons on the first boot; never leaves the master",
+    ),
+    _Leaf(
+        "kube-proxy", (Role.MASTER, Role.WORKER), CLUSTER_CA, KUBE_PROXY_SUBJECT, _CLIENT, _no_names, None,
+        "kube-proxy on a master that is also a worker; pure workers use the kubelet's certificate",
+    ),
+    _Leaf(
+        "etcd-server", _E, ETCD_CA, Subject("etcd"), _BOTH, _node_names,
+        Placement(paths.ETCD_SERVER, paths.USER_ETCD),
+        "etcd proves itself to clients; its gateway dials itself with this certificate, hence both usages",
+    ),
+    _Leaf(
+        "etcd-peer", _E, ETCD_CA, Subject("etcd-peer"), _BOTH, _node_names,
+        Placement(paths.ETCD_PEER, paths.USER_ETCD),
+        "members dial and answer each other with one certificate, hence both usages",
+    ),
+    _Leaf(
+        "etcd-healthcheck-client", _E, ETCD_CA, Subject("kube-etcd-healthcheck-client"), _CLIENT, _no_names,
+        Placement(paths.ETCD_HEALTHCHECK_CLIENT, "root"),
+        "health checks and etcdctl on the member itself",
+    ),
+)  # fmt: skip
+
+
+def list_authorities(cluster: Cluster) -> tuple[AuthoritySpec, ...]:
+    """The three authorities of the cluster, in order of issue."""
+    rows = (
+        (CLUSTER_CA, "kubernetes-ca", "signs the API server, its clients, and the kubelets' requests"),
+        (ETCD_CA, "etcd-ca", "signs etcd members and the few clients that may read etcd"),
+        (FRONT_PROXY_CA, "front-proxy-ca", "signs only the API server's identity at aggregated API servers"),
+    )
+    return tuple(
+        AuthoritySpec(
+            name=name, subject=Subject(cn), key=cluster.pki.key, lifetime=cluster.pki.ca_lifetime, why=why
+        )
+        for name, cn, why in rows
+    )
+
+
+def service_account_algorithm(cluster: Cluster) -> KeyAlgorithm:
+    """The algorithm of the key pair that signs service-account tokens.
+
+    Kubernetes signs tokens with RSA or ECDSA only (pkg/serviceaccount/jwt.go), so Ed25519 becomes P-256.
+    """
+    return KeyAlgorithm.ECDSA_P256 if cluster.pki.key is KeyAlgorithm.ED25519 else cluster.pki.key
+
+
+def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
+    """The leaf certificates of one node; none for a node that is only worker, lb or base."""
+    for leaf in _LEAVES:
+        if not all(role in node.roles for role in leaf.roles):
+            continue
+        dns_names, addresses = leaf.names(cluster, node)
+        yield CertificateSpec(
+            name=f"nodes/{node.name}/{leaf.name}",
+            issuer=leaf.issuer,
+            subject=leaf.subject,
+            usages=leaf.usages,
+            dns_names=dns_names,
+            addresses=addresses,
+            node=node.name,
+            key=cluster.pki.key,
+            lifetime=cluster.pki.lifetime,
+            placement=leaf.placement,
+            why=leaf.why,
+        )
+
+
+def list_certificates(cluster: Cluster) -> Iterator[CertificateSpec]:
+    """Every leaf certificate of the cluster: the people's, then node by node in the order of the file."""
+    people = (
+        (ADMIN, ADMIN_SUBJECT, "daily administration; the binding of its group can be taken back"),
+        (SUPER_ADMIN, SUPER_ADMIN_SUBJECT, "break glass: works even when RBAC is broken; keep it offline"),
+    )
+    for name, subject, why in people:
+        yield CertificateSpec(
+            name=name,
+            issuer=CLUSTER_CA,
+            subject=subject,
+            usages=_CLIENT,
+            dns_names=(),
+            addresses=(),
+            node=None,
+            key=cluster.pki.key,
+            lifetime=cluster.pki.lifetime,
+            placement=None,
+            why=why,
+        )
+    for node in cluster.nodes:
+        yield from list_node_certificates(cluster, node)
+
+
+def bootstrap_token_name(node: str) -> str:
+    """The store entry that holds the bootstrap token of ``node``."""
+    return f"nodes/{node}/bootstrap-token"
+
+
+def has_kubelet(node: Node) -> bool:
+    """Whether the node runs a kubelet and so owns a bootstrap token."""
+    return Role.WORKER in node.roles
