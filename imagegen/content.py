@@ -8,9 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A named entry of the secret store, fetched at the writing edge. ``public`` entries (certificates) may be shown.
+    """A named entry of the secret store, fetched at the writing edge.
 
-    ``name`` is the path inside the store, such as ``pki/ca.crt`` or ``nodes/master-0/apiserver.key``.
+    ``public`` entries (certificates) may be shown. ``name`` is the path inside the store, such as ``pki/ca.crt`` or ``nodes/master-0/apiserver.key``.
     """
 
     name: str

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from imagegen.model.cluster import Cluster, KeyAlgorithm, Node, Role
 from imagegen.pki import paths
 
-#: Stems inside the secret store: ``.crt`` and ``.key`` are added, for the service account ``.key`` and ``.pub``.
+#: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
 CLUSTER_CA = "pki/ca"
 ETCD_CA = "pki/etcd/ca"
 FRONT_PROXY_CA = "pki/front-proxy-ca"

@@ -1,0 +1,35 @@
+"""From a file body with references to bytes: the writing edge of every secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from imagegen.content import Content, Ref
+from imagegen.pki.store import SecretReader, StoreError
+
+
+def resolve_content(content: Content, store: SecretReader) -> bytes:
+    """The bytes of a file body, every reference replaced by its entry in the encoding it asks for.
+
+    Raises StoreError when an entry is missing, or is not text where ``json-string`` asks for text.
+    """
+    parts = []
+    for part in content:
+        if isinstance(part, Ref):
+            parts.append(encode_entry(part, store.read(part.name)))
+        else:
+            parts.append(part.encode("utf-8") if isinstance(part, str) else part)
+    return b"".join(parts)
+
+
+def encode_entry(ref: Ref, data: bytes) -> bytes:
+    """``data`` as ``ref`` wants it: as it is, as base64 on one line, or as a quoted JSON string."""
+    if ref.encoding == "base64":
+        return base64.b64encode(data)
+    if ref.encoding == "json-string":
+        try:
+            return json.dumps(data.decode("utf-8")).encode("ascii")
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{ref.name} is not text") from error
+    return data

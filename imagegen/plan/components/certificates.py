@@ -1,0 +1,167 @@
+"""Places authorities, certificates, keys and kubeconfigs on the nodes that need them, and on no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imagegen.content import Content, Ref
+from imagegen.model.cluster import Node, Role
+from imagegen.pki import kubeconfigs, paths, spec
+from imagegen.plan.component import Context
+from imagegen.plan.items import Directory, File, Fragment, Item, Origin, Phase
+
+_WHERE = "component certificates"
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    """Authorities, the service-account pair and the CA key, by role; the directories that hold them."""
+    items: list[Item] = []
+    if Role.MASTER in roles or Role.WORKER in roles:
+        items += [
+            _directory(paths.KUBERNETES, "kubeconfigs and configuration of the components"),
+            _directory(paths.PKI, "certificates and keys of the components"),
+            _public(paths.CA, f"{spec.CLUSTER_CA}.crt", "every component trusts the cluster CA"),
+        ]
+    if Role.MASTER in roles:
+        items += _list_master_files()
+    if Role.ETCD in roles:
+        items += [
+            _directory("/etc/etcd", "configuration of etcd"),
+            _directory(paths.ETCD_PKI, "certificates and keys of etcd"),
+            _public(paths.ETCD_CA, f"{spec.ETCD_CA}.crt", "members and clients of etcd are signed by it"),
+        ]
+    if Role.WORKER in roles and Role.MASTER not in roles:
+        items.append(
+            _file(
+                paths.KUBE_PROXY_KUBECONFIG,
+                kubeconfigs.kube_proxy_worker_kubeconfig(ctx.cluster),
+                "root",
+                "kube-proxy uses the certificate that the kubelet got, so that a worker's seed has no key",
+            )
+        )
+    return Fragment(tuple(items))
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    """The leaf certificates of this node with their keys, and its kubeconfigs."""
+    items: list[Item] = []
+    for certificate in spec.list_node_certificates(ctx.cluster, node):
+        if certificate.placement is not None:
+            items += _list_pair(certificate, certificate.placement)
+    items += _list_kubeconfigs(ctx, node)
+    return Fragment(tuple(items))
+
+
+def _list_master_files() -> Iterator[Item]:
+    yield _public(
+        paths.FRONT_PROXY_CA, f"{spec.FRONT_PROXY_CA}.crt", "whom the API server takes a proxy's word from"
+    )
+    yield _public(paths.APISERVER_ETCD_CA, f"{spec.ETCD_CA}.crt", "the API server trusts etcd members by it")
+    yield _public(
+        paths.SERVICE_ACCOUNT_PUBLIC, f"{spec.SERVICE_ACCOUNT}.pub", "checks service-account tokens"
+    )
+    account_key = f"{spec.SERVICE_ACCOUNT}.key"
+    yield _secret(paths.SERVICE_ACCOUNT_KEY, account_key, paths.USER_APISERVER, "signs requested tokens")
+    yield _secret(
+        paths.CONTROLLER_MANAGER_SERVICE_ACCOUNT_KEY,
+        account_key,
+        paths.USER_CONTROLLER_MANAGER,
+        "signs token Secrets; the same key in a file of its own, as each user reads only its own files",
+    )
+    yield _secret(
+        paths.CA_KEY,
+        f"{spec.CLUSTER_CA}.key",
+        paths.USER_CONTROLLER_MANAGER,
+        "the controller manager signs the kubelets' requests with it",
+    )
+
+
+def _list_pair(certificate: spec.CertificateSpec, place: spec.Placement) -> Iterator[Item]:
+    origin = Origin(_WHERE, reason=certificate.why)
+    yield File(
+        phase=Phase.BOOT,
+        origin=origin,
+        path=f"{place.stem}.crt",
+        content=(Ref(f"{certificate.name}.crt", public=True),),
+        mode=place.certificate_mode,
+        owner=place.owner,
+        group=place.owner,
+    )
+    yield File(
+        phase=Phase.BOOT,
+        origin=origin,
+        path=f"{place.stem}.key",
+        content=(Ref(f"{certificate.name}.key"),),
+        mode=place.key_mode,
+        owner=place.owner,
+        group=place.owner,
+    )
+
+
+def _list_kubeconfigs(ctx: Context, node: Node) -> Iterator[Item]:
+    cluster = ctx.cluster
+    if node.has(Role.MASTER):
+        yield _file(
+            paths.CONTROLLER_MANAGER_KUBECONFIG,
+            kubeconfigs.controller_manager_kubeconfig(cluster, node),
+            paths.USER_CONTROLLER_MANAGER,
+            "the controller manager talks to the API server of its own node",
+        )
+        yield _file(
+            paths.SCHEDULER_KUBECONFIG,
+            kubeconfigs.scheduler_kubeconfig(cluster, node),
+            paths.USER_SCHEDULER,
+            "the scheduler talks to the API server of its own node",
+        )
+        yield _file(
+            paths.CSR_APPROVER_KUBECONFIG,
+            kubeconfigs.csr_approver_kubeconfig(cluster, node),
+            paths.USER_CSR_APPROVER,
+            "the approver may read and sign off certificate requests and nothing else",
+        )
+        yield _file(
+            paths.FIRST_BOOT_KUBECONFIG,
+            kubeconfigs.first_boot_kubeconfig(cluster, node),
+            "root",
+            "first boot applies bindings and tokens before any other identity has rights",
+        )
+    if spec.has_kubelet(node):
+        yield _file(
+            paths.BOOTSTRAP_KUBECONFIG,
+            kubeconfigs.bootstrap_kubeconfig(cluster, node),
+            "root",
+            "the kubelet asks for its certificate with this node's own token",
+        )
+        if node.has(Role.MASTER):
+            yield _file(
+                paths.KUBE_PROXY_KUBECONFIG,
+                kubeconfigs.kube_proxy_kubeconfig(cluster, node),
+                "root",
+                "kube-proxy on a master has an identity of its own",
+            )
+
+
+def _directory(path: str, reason: str) -> Directory:
+    return Directory(phase=Phase.BAKE, origin=Origin(_WHERE, reason=reason), path=path)
+
+
+def _public(path: str, name: str, reason: str) -> File:
+    return File(
+        phase=Phase.BOOT, origin=Origin(_WHERE, reason=reason), path=path, content=(Ref(name, public=True),)
+    )
+
+
+def _secret(path: str, name: str, owner: str, reason: str) -> File:
+    return _file(path, (Ref(name),), owner, reason)
+
+
+def _file(path: str, content: Content, owner: str, reason: str) -> File:
+    return File(
+        phase=Phase.BOOT,
+        origin=Origin(_WHERE, reason=reason),
+        path=path,
+        content=content,
+        mode="0600",
+        owner=owner,
+        group=owner,
+    )
