@@ -248,7 +248,8 @@ def _make_tool(name: str, recipe: Recipe, root: Path, roots: list[Path]) -> Tool
     libraries = ":".join(
         str(path)
         for each in roots
-        for path in (*each.glob("usr/lib/*-linux-gnu"), *each.glob("lib/*-linux-gnu"))
+        for pattern in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/libexec/sudo")
+        for path in each.glob(pattern)
     )
     if not recipe.python:
         return Tool(name=name, argv=(str(program),), env={"LD_LIBRARY_PATH": libraries}, root=root)
