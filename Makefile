@@ -1,0 +1,75 @@
+# A menu. Each dish installs what it needs: a virtual environment in .venv, and Debian packages when run as root.
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Debian's own python3.11 or newer; whatever else is on PATH comes second.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11) python3)
+OUT    ?= demo
+
+# Programs that judge our output in the tests; others are unpacked by the tests themselves.
+JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl shellcheck systemd util-linux xorriso
+
+.PHONY: help demo test check lint bench docs wheel clean
+
+help: ## show this menu
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP) ## render the quickstart cluster, with PKI and seed ISOs, into ./demo
+	@test -e $(OUT)/cluster.yaml || $(BIN)/imagegen new $(OUT) --example quickstart --quiet
+	@$(BIN)/imagegen render $(OUT)/cluster.yaml -o $(OUT)/out
+
+test: $(STAMP) packages ## run every test: unit, faults, foreign judges
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(STAMP) ## format, lint, types, fast tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 -q -m "not judge and not vm and not process and not slow"
+
+lint: $(STAMP) ## format, lint and types, repaired where that is safe
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict profiles examples
+
+bench: $(STAMP) ## measure speed and memory against the targets
+	$(BIN)/python -m benchmarks
+
+docs: $(STAMP) ## build the documentation into ./site
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+wheel: $(STAMP) ## build the wheel into ./dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls -l dist
+
+clean: ## remove what make made, but never a secret store
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
+
+.PHONY: packages
+packages:
+	@missing=""; for package in $(JUDGE_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok' || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	else echo "some judges are not installed; their tests will be skipped unless you run:"; \
+	  echo "  sudo apt-get install --no-install-recommends$$missing"; fi
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 3; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON="; exit 3; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv; \
+	  else echo "python's venv is missing: sudo apt-get install python3-venv"; exit 3; fi; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing imagegen and its tools into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
