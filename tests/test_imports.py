@@ -1,4 +1,4 @@
-"""The rooms of the house: imports point downwards, only ``cli`` prints or exits, only ``run`` starts processes."""
+"""The house rules: imports point downwards, only ``cli`` prints or exits, only ``run`` starts processes."""
 
 from __future__ import annotations
 

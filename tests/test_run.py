@@ -93,7 +93,7 @@ class TestProcesses:
 
     def test_an_interruption_ends_the_whole_group(self, tmp_path: Path) -> None:
         pid_file = tmp_path / "pid"
-        script = f"sleep 60 & echo $! >{pid_file}; kill -INT {os.getpid()}; wait"
+        script = f"sleep 60 & echo $! >{pid_file}; sleep 0.3; kill -INT {os.getpid()}; wait"
         with pytest.raises(KeyboardInterrupt):
             Runner().run(["sh", "-c", script])
         assert _is_gone(int(pid_file.read_text()))
