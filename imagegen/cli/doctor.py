@@ -46,7 +46,8 @@ class Finding:
 def command(ctx: click.Context, form: str) -> None:
     """Show which programs and libraries are there.
 
-    "missing" stops verbs from working and gives exit code 3; "absent" is only needed for what is named beside it.
+    "missing" stops verbs from working and gives exit code 3; "absent" is needed only for what is named
+    beside it.
     """
     terminal: Terminal = ctx.obj
     findings = [_examine_python(), *map(_examine_library, LIBRARIES), *map(_examine_program, PROGRAMS)]
