@@ -1,0 +1,124 @@
+"""From the model to the Plan: runs every profile and component once a set of roles, merges, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import cast
+
+from imagegen.diagnostics import Report, Span
+from imagegen.kubernetes.gates import load_gates
+from imagegen.kubernetes.releases import load_releases
+from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.plan.check import check_node_items, check_role_items
+from imagegen.plan.component import Component, Context
+from imagegen.plan.components import firewall
+from imagegen.plan.items import Fragment, Item, Port
+from imagegen.plan.merge import (
+    Opinion,
+    Replacements,
+    merge_node_items,
+    merge_opinions,
+    opinions_of,
+)
+from imagegen.plan.plan import NodePlan, Plan, RolePlan
+from imagegen.plan.profiles import Profiles
+
+#: every component, one concern each; the order decides whose origin an equal opinion keeps
+COMPONENTS: tuple[str, ...] = (
+    "identity",
+    "host",
+    "access",
+    "firewall",
+    "certificates",
+    "etcd",
+    "apiserver",
+    "controller_manager",
+    "scheduler",
+    "containerd",
+    "kubelet",
+    "kube_proxy",
+    "cni",
+    "load_balancer",
+    "first_boot",
+    "csr_approver",
+    "addons",
+)
+
+
+def _load_components() -> tuple[Component, ...]:
+    found = []
+    for name in COMPONENTS:
+        try:
+            found.append(cast(Component, import_module(f"imagegen.plan.components.{name}")))
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("imagegen."):
+                raise
+    return tuple(found)
+
+
+def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | None:
+    """The Plan of ``cluster``; None when a finding is an error.
+
+    Every node shape (set of roles, static or DHCP) is merged and checked once here; the plan of each single
+    node is made when it is asked for.
+    """
+    builder = _Builder(cluster, profiles)
+    role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
+    builder.replacements.report_idle(report)
+    for node in _sample_nodes(cluster):
+        builder.check_node(node, report)
+    if report.has_errors:
+        return None
+    return Plan(cluster=cluster, role_plans=role_plans, _plan_node=builder.plan_node)
+
+
+class _Builder:
+    """The shared state of one build: the context, and per set of roles the merged items by identity."""
+
+    def __init__(self, cluster: Cluster, profiles: Profiles) -> None:
+        version = cluster.kubernetes.version
+        self.ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
+        self.profiles = profiles
+        self.components = _load_components()
+        self.replacements = Replacements()
+        self._shared: dict[tuple[Role, ...], dict[tuple[str, str], Item]] = {}
+        self._spans: dict[tuple[Role, ...], dict[tuple[str, str], Span]] = {}
+
+    def build_role(self, roles: tuple[Role, ...], report: Report) -> RolePlan:
+        opinions: list[Opinion] = list(self.profiles.opinions(self.ctx.cluster, roles))
+        for component in self.components:
+            opinions += opinions_of(component.plan_role(self.ctx, roles))
+        ports = [o.item for o in opinions if isinstance(o.item, Port)]
+        opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, ports))
+        items = merge_opinions(opinions, report, self.replacements)
+        spans = {o.item.identity: o.span for o in opinions if o.span is not None}
+        check_role_items(roles, items, spans, report)
+        self._spans[roles] = spans
+        self._shared[roles] = {item.identity: item for item in items}
+        return RolePlan(roles=roles, items=items)
+
+    def _plan_fragments(self, node: Node) -> list[Fragment]:
+        return [component.plan_node(self.ctx, node) for component in self.components]
+
+    def plan_node(self, node: Node, role_plan: RolePlan) -> NodePlan:
+        items = merge_node_items(self._shared[node.roles], self._plan_fragments(node), f"node {node.name}")
+        return NodePlan(node=node, role_plan=role_plan, items=items)
+
+    def check_node(self, node: Node, report: Report) -> None:
+        shared = self._shared[node.roles]
+        spans = self._spans[node.roles]
+        opinions = [Opinion(item, spans.get(identity)) for identity, item in shared.items()]
+        own: list[Item] = []
+        for fragment in self._plan_fragments(node):
+            own += fragment.items
+        merge_opinions([*opinions, *map(Opinion, own)], report, Replacements())
+        check_node_items(node, own, shared, report)
+
+
+def _sample_nodes(cluster: Cluster) -> Iterable[Node]:
+    """One node of each shape: its set of roles, and whether address and hardware address are known."""
+    seen: dict[tuple[object, ...], Node] = {}
+    for node in cluster.nodes:
+        seen.setdefault((node.roles, node.address is None, node.mac is None), node)
+    return seen.values()

@@ -1,0 +1,213 @@
+"""The machine below Kubernetes where it depends on the cluster file: clock, swap, modules, sysctls.
+
+What every machine has regardless of the cluster file is data in ``profiles/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from imagegen.emit import emit_unit
+from imagegen.model.cluster import Cluster, Cni, Node, ProxyMode, Role, Target
+from imagegen.plan.component import Context
+from imagegen.plan.items import (
+    File,
+    Fragment,
+    Item,
+    KernelModule,
+    Origin,
+    Package,
+    Phase,
+    Sysctl,
+    Unit,
+    UnitState,
+)
+
+_NOTHING = Fragment()
+
+#: seconds that boot waits for a synchronised clock before it goes on without
+CLOCK_WAIT_SECONDS = 30
+
+_DAEMONS = (
+    "etcd.service kube-apiserver.service kube-controller-manager.service kube-scheduler.service "
+    "kubelet.service"
+)
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    cluster = ctx.cluster
+    items = [*_plan_clock(cluster), *_plan_swap(), *_plan_packages(cluster)]
+    if Role.WORKER in roles:
+        items += _plan_pod_network(cluster)
+    return Fragment(tuple(items))
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    return _NOTHING
+
+
+def _origin(reason: str) -> Origin:
+    return Origin("component host", reason=reason)
+
+
+def _plan_clock(cluster: Cluster) -> list[Item]:
+    is_rpm = cluster.image.os.family == "rpm"
+    service = "chronyd.service" if is_rpm else "chrony.service"
+    clock = _origin("certificates and leases need a clock that is right before etcd and the kubelet start")
+    return [
+        Package(phase=Phase.BAKE, origin=clock, name="chrony"),
+        File(
+            phase=Phase.BAKE,
+            origin=clock,
+            path="/etc/chrony.conf" if is_rpm else "/etc/chrony/chrony.conf",
+            content=(_chrony_configuration(cluster),),
+        ),
+        Unit(phase=Phase.BAKE, origin=clock, name=service, content=None),
+        Unit(
+            phase=Phase.BAKE,
+            origin=_origin("two clients must not steer one clock"),
+            name="systemd-timesyncd.service",
+            content=None,
+            state=UnitState.MASKED,
+        ),
+        Unit(
+            phase=Phase.BAKE,
+            origin=_origin(
+                f"boot waits at most {CLOCK_WAIT_SECONDS} s for it, so that it ends without time servers too"
+            ),
+            name="imagegen-time-sync.service",
+            content=_time_sync_unit(service),
+        ),
+    ]
+
+
+def _chrony_configuration(cluster: Cluster) -> str:
+    """Client only: no NTP port, no command port; chronyc talks to the daemon through its socket.
+
+    The daemon may step the clock in its first three updates only, because etcd dislikes steps later.
+    """
+    return "\n".join(
+        [
+            *_list_time_sources(cluster),
+            "# time servers that DHCP names",
+            "sourcedir /run/chrony-dhcp",
+            "driftfile /var/lib/chrony/drift",
+            "makestep 1.0 3",
+            "rtcsync",
+            "leapsectz right/UTC",
+            "port 0",
+            "cmdport 0",
+            "",
+        ]
+    )
+
+
+def _list_time_sources(cluster: Cluster) -> list[str]:
+    if cluster.network.ntp_servers:
+        return [f"server {server} iburst" for server in cluster.network.ntp_servers]
+    sources = ["server metadata.google.internal iburst prefer"] if Target.GCE in cluster.targets else []
+    vendor = cluster.image.os.value.partition("-")[0]
+    pool = f"2.{vendor}.pool.ntp.org" if vendor in {"debian", "ubuntu"} else "pool.ntp.org"
+    return [*sources, f"pool {pool} iburst maxsources 4"]
+
+
+def _time_sync_unit(service: str) -> str:
+    wait = (
+        f"/usr/bin/chronyc -n waitsync {CLOCK_WAIT_SECONDS} 1 0 1 || "
+        f"echo no time source answered within {CLOCK_WAIT_SECONDS} seconds, going on with the clock as it is"
+    )
+    return emit_unit(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", f"Wait at most {CLOCK_WAIT_SECONDS} s for a synchronised clock"),
+                    ("Wants", f"{service} network-online.target time-sync.target"),
+                    ("After", f"{service} network-online.target"),
+                    ("Before", f"time-sync.target {_DAEMONS}"),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Type", "oneshot"),
+                    ("RemainAfterExit", "yes"),
+                    ("ExecStart", f'/bin/sh -c "{wait}"'),
+                    ("TimeoutStartSec", f"{CLOCK_WAIT_SECONDS + 15}"),
+                    ("ProtectSystem", "strict"),
+                    ("ProtectHome", "yes"),
+                    ("PrivateTmp", "yes"),
+                    ("NoNewPrivileges", "yes"),
+                    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
+                ],
+            ),
+            ("Install", [("WantedBy", "multi-user.target")]),
+        ]
+    )
+
+
+def _plan_swap() -> list[Item]:
+    """``swap.target`` masked stops every swap of fstab, of the GPT and of zram-generator at boot; the service
+    also ends swap that a stock image switched on before the mask was there."""
+    origin = _origin("the kubelet refuses to run with swap, and etcd must never wait for a page")
+    unit = emit_unit(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", "Switch swap off"),
+                    ("Before", _DAEMONS),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Type", "oneshot"),
+                    ("RemainAfterExit", "yes"),
+                    ("ExecStart", "/usr/sbin/swapoff --all"),
+                ],
+            ),
+            ("Install", [("WantedBy", "multi-user.target")]),
+        ]
+    )
+    return [
+        Unit(phase=Phase.BAKE, origin=origin, name="swap.target", content=None, state=UnitState.MASKED),
+        Unit(phase=Phase.BAKE, origin=origin, name="imagegen-swap-off.service", content=unit),
+    ]
+
+
+def _plan_packages(cluster: Cluster) -> list[Item]:
+    span = cluster.span_of("image.packages")
+    origin = Origin(
+        PurePath(cluster.file).name, span.line if span else 0, "image.packages of the cluster file"
+    )
+    return [Package(phase=Phase.BAKE, origin=origin, name=name) for name in cluster.image.packages]
+
+
+_IPVS_MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr")
+
+
+def _plan_pod_network(cluster: Cluster) -> list[Item]:
+    modules: list[str] = []
+    packages: list[str] = []
+    sysctls: dict[str, str] = {}
+    proxy, cni = cluster.network.proxy, cluster.network.cni
+    if proxy is ProxyMode.NFTABLES:
+        modules.append("nf_tables")
+    if proxy is ProxyMode.IPVS:
+        modules += _IPVS_MODULES
+        packages += ["ipset", "ipvsadm"]
+        # kube-proxy binds service addresses to kube-ipvs0; without these a node answers ARP for all of them.
+        sysctls |= {"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2"}
+    if cni in {Cni.FLANNEL, Cni.FLANNEL_ETCD, Cni.CALICO}:
+        modules.append("vxlan")
+    if cni is Cni.CALICO:
+        modules += ["ipip", "xt_set"]
+        packages.append("ipset")
+        sysctls["net.ipv4.conf.all.forwarding"] = "1"
+    origin = _origin(f"proxy mode {proxy.value} and CNI {cni.value} need it")
+    return [
+        *(KernelModule(phase=Phase.BAKE, origin=origin, name=name) for name in modules),
+        *(Package(phase=Phase.BAKE, origin=origin, name=name) for name in dict.fromkeys(packages)),
+        *(Sysctl(phase=Phase.BAKE, origin=origin, key=key, value=value) for key, value in sysctls.items()),
+    ]
