@@ -1,0 +1,38 @@
+"""Which material may lie on which node: the last check before secrets become bytes."""
+
+from __future__ import annotations
+
+from imagegen.content import Content, Ref
+from imagegen.model.cluster import Node, Role
+from imagegen.pki.store import is_public
+from imagegen.plan.components.first_boot import BOOTSTRAP_TOKENS
+
+#: private entries that lie on masters alone, because only the control plane uses them
+_MASTER_KEYS = frozenset({"pki/ca.key", "pki/sa.key", "encryption/secretbox-key"})
+
+
+class MisplacedSecretError(Exception):
+    """A plan puts material on a node that must not have it: a bug in imagegen, never the user's doing."""
+
+
+def check_ref(node: Node, path: str, ref: Ref) -> None:
+    """Raise MisplacedSecretError unless ``ref`` may be in the file ``path`` of ``node``.
+
+    A node gets its own leaves and what everybody may see; masters also the keys that the control plane signs
+    and encrypts with, and, in one file, the bootstrap tokens of all nodes, which they tell the API server.
+    """
+    name = ref.name
+    if name.startswith("nodes/"):
+        if name.startswith(f"nodes/{node.name}/"):
+            return
+        is_token = name.endswith("/bootstrap-token") and path == BOOTSTRAP_TOKENS
+        if is_token and node.has(Role.MASTER):
+            return
+    elif is_public(name) or (name in _MASTER_KEYS and node.has(Role.MASTER)):
+        return
+    raise MisplacedSecretError(f"{path} of node {node.name} must not hold {name}")
+
+
+def is_secret(content: Content) -> bool:
+    """Whether the body holds anything that not everybody may see."""
+    return any(isinstance(part, Ref) and not part.public for part in content)

@@ -1,0 +1,37 @@
+"""cloud-init network-config version 2 of one node: netplan's format, kept to what every renderer takes."""
+
+from __future__ import annotations
+
+from imagegen.emit import emit_yaml
+from imagegen.model.cluster import Network, Node
+
+#: The name of the definition. netplan takes any; cloud-init's own renderers (networkd, ifupdown) ignore a
+#: glob in ``match`` and use it as the name of the interface, so it is the one that machines without
+#: predictable names have.
+_DEFINITION = "eth0"
+
+#: eth0, ens3, enp0s3, eno1; never the interfaces that a CNI plug-in makes (cni0, cali…, flannel.1, veth…)
+_ANY_ETHERNET = "e*"
+
+
+def emit_network_config(node: Node, network: Network) -> str:
+    """A static address when the node has one, else DHCP; IPv4 only, and nothing waits for router
+    advertisements.
+    """
+    match = {"macaddress": node.mac} if node.mac else {"name": _ANY_ETHERNET}
+    device: dict[str, object] = {"match": match}
+    if node.address is None:
+        # without this, systemd-networkd identifies itself by machine-id and DHCP reservations by MAC do not
+        # match
+        device |= {"dhcp4": True, "dhcp-identifier": "mac"}
+    else:
+        device |= {"dhcp4": False}
+    device |= {"dhcp6": False, "accept-ra": False, "link-local": []}
+    if node.address is not None:
+        device["addresses"] = [f"{node.address}/{network.nodes.prefixlen}"]
+        if network.gateway is not None:
+            # cloud-init 22.4 does not know ``to: default``
+            device["routes"] = [{"to": "0.0.0.0/0", "via": str(network.gateway)}]
+    if network.nameservers:
+        device["nameservers"] = {"addresses": [str(server) for server in network.nameservers]}
+    return emit_yaml({"version": 2, "ethernets": {_DEFINITION: device}})
