@@ -1,0 +1,108 @@
+"""Choices against each other and against this release: version, runtime, operating system, proxy, layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from imagegen.diagnostics import Severity, register_code
+from imagegen.model.cluster import Cluster, Target
+from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, PAIR_RULES
+from imagegen.model.review import Review
+from imagegen.model.support import RENDERED, RENDERED_MINORS
+
+NOT_RENDERED = register_code(
+    "IMG190",
+    "this release does not support the choice yet",
+    "The cluster file is right, but this release of imagegen cannot make it: it renders Kubernetes "
+    f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]} with the choices that the message lists.",
+)
+GIVEN_TWICE = register_code(
+    "IMG109", "an entry is given twice", "Lists of words and addresses hold each entry once."
+)
+IMAGE_SIZE = register_code(
+    "IMG160",
+    "a target does not take the image size",
+    "Google Compute Engine imports disks whose size is a whole number of GiB.",
+)
+
+
+def choices_of(cluster: Cluster) -> dict[str, StrEnum]:
+    """Every choice of words in the cluster, by model path."""
+    return {
+        "kubernetes.layout": cluster.kubernetes.layout,
+        "network.cni": cluster.network.cni,
+        "network.proxy": cluster.network.proxy,
+        "runtime": cluster.runtime,
+        "pki.key": cluster.pki.key,
+        "bootstrap.method": cluster.bootstrap.method,
+        "image.os": cluster.image.os,
+        "image.mode": cluster.image.mode,
+        "image.pki": cluster.image.pki,
+    }
+
+
+def check_choices(review: Review) -> None:
+    choices = choices_of(review.cluster)
+    _check_pairs(review, choices)
+    _check_rendered(review, choices)
+    cluster = review.cluster
+    for path, entries in _lists(cluster):
+        seen: dict[object, int] = {}
+        for number, entry in enumerate(entries):
+            if entry in seen:
+                first = f"{path}[{seen[entry]}]"
+                review.error(
+                    GIVEN_TWICE,
+                    f"{entry} is given twice",
+                    f"{path}[{number}]",
+                    also=[first],
+                    hint="remove one",
+                )
+            else:
+                seen[entry] = number
+    if Target.GCE in cluster.targets and cluster.image.size_mib % 1024:
+        message = f"the target gce takes whole GiB, got {cluster.image.size_mib}MiB"
+        hint = f"for example {cluster.image.size_mib // 1024 + 1}GiB"
+        review.error(IMAGE_SIZE, message, "image.size", hint=hint, needs=["targets"])
+
+
+def _lists(cluster: Cluster) -> Iterable[tuple[str, tuple[object, ...]]]:
+    yield "targets", cluster.targets
+    yield "image.firmware", cluster.image.firmware
+    yield "image.formats", cluster.image.formats
+    yield "image.packages", cluster.image.packages
+    yield "network.nameservers", cluster.network.nameservers
+    yield "network.ntp_servers", cluster.network.ntp_servers
+
+
+def _check_pairs(review: Review, choices: dict[str, StrEnum]) -> None:
+    version = review.cluster.kubernetes.version
+    for rule in PAIR_RULES:
+        if not rule.first <= version.minor <= rule.last:
+            continue
+        if any(choices[path] not in values for path, values in rule.when.items()):
+            continue
+        message = rule.message.replace("{version}", str(version))
+        for path in rule.when:
+            message = message.replace(f"{{{path}}}", choices[path].value)
+        involved = list(rule.when)
+        if rule.first or rule.last < 9999:
+            involved.append("kubernetes.version")
+        also = [path for path in involved if path != rule.at and review.is_written(path)]
+        code = IMPOSSIBLE_PAIR if rule.severity is Severity.ERROR else DOUBTFUL_PAIR
+        review.add(rule.severity, code, message, rule.at, hint=rule.hint, also=also, needs=involved)
+
+
+def _check_rendered(review: Review, choices: dict[str, StrEnum]) -> None:
+    version = review.cluster.kubernetes.version
+    if version.minor not in RENDERED_MINORS:
+        rendered = f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]}"
+        message = f"Kubernetes {version} is not supported yet in this release"
+        review.error(NOT_RENDERED, message, "kubernetes.version", hint=f"supported are {rendered}")
+    for path, values in RENDERED.items():
+        choice = choices[path]
+        if choice not in values and review.is_written(path):
+            message = f"{path.rsplit('.', 1)[-1]} {choice.value} is not supported yet in this release"
+            hint = f"supported: {', '.join(v.value for v in type(choice) if v in values)}"
+            review.error(NOT_RENDERED, message, path, hint=hint)

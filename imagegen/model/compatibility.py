@@ -1,0 +1,142 @@
+"""Which choices go together: facts about operating systems and a table of pairs that do not work. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from imagegen.diagnostics import Severity, register_code
+from imagegen.model.cluster import BootstrapMethod, KeyAlgorithm, OperatingSystem, ProxyMode, Runtime
+
+IMPOSSIBLE_PAIR = register_code(
+    "IMG125",
+    "two choices do not work together",
+    "Kubernetes version, container runtime, operating system and proxy mode depend on each other. The message says "
+    "which two do not fit and since when; change one of them.",
+)
+DOUBTFUL_PAIR = register_code(
+    "IMG126",
+    "two choices work together, but not for long or not well",
+    "The combination works in this version and is deprecated, or needs something that you should know about.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFacts:
+    """The kernel of the distribution's cloud image and the cgroup version that it boots with."""
+
+    kernel: tuple[int, int]
+    cgroup: int
+
+
+SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
+    OperatingSystem.DEBIAN_12: SystemFacts((6, 1), 2),
+    OperatingSystem.DEBIAN_13: SystemFacts((6, 12), 2),
+    OperatingSystem.UBUNTU_2204: SystemFacts((5, 15), 2),
+    OperatingSystem.UBUNTU_2404: SystemFacts((6, 8), 2),
+    OperatingSystem.ORACLELINUX_7: SystemFacts((3, 10), 1),
+    OperatingSystem.ORACLELINUX_9: SystemFacts((5, 14), 2),
+}
+
+#: kube-proxy's nftables mode needs this kernel (KEP-3866)
+NFTABLES_KERNEL = (5, 13)
+#: the minor in which nftables mode became stable: the default from here on
+NFTABLES_STABLE = 33
+#: the first minor whose kubelet speaks the CRI that containerd serves (v1alpha2)
+CONTAINERD_FIRST = 10
+
+_CGROUP_2 = frozenset(system for system, facts in SYSTEMS.items() if facts.cgroup == 2)
+_CGROUP_1 = frozenset(SYSTEMS) - _CGROUP_2
+_OLD_KERNEL = frozenset(system for system, facts in SYSTEMS.items() if facts.kernel < NFTABLES_KERNEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRule:
+    """A combination that is wrong: every path in ``when`` has one of its values and the minor is in the interval.
+
+    ``at`` is where the finding points; ``first`` and ``last`` are minors, both included.
+    """
+
+    at: str
+    message: str
+    hint: str
+    when: Mapping[str, frozenset[StrEnum]] = field(default_factory=dict)
+    first: int = 0
+    last: int = 9999
+    severity: Severity = Severity.ERROR
+
+
+PAIR_RULES: tuple[PairRule, ...] = (
+    PairRule(
+        at="runtime",
+        when={"runtime": frozenset({Runtime.DOCKER})},
+        first=24,
+        message="docker works up to Kubernetes 1.23, got {version} (dockershim was removed in 1.24)",
+        hint="use containerd",
+    ),
+    PairRule(
+        at="runtime",
+        when={"runtime": frozenset({Runtime.CONTAINERD})},
+        last=CONTAINERD_FIRST - 1,
+        message="containerd needs Kubernetes 1.10, got {version}",
+        hint="use docker",
+    ),
+    PairRule(
+        at="network.proxy",
+        when={"network.proxy": frozenset({ProxyMode.NFTABLES})},
+        last=30,
+        message="proxy nftables needs Kubernetes 1.31, got {version} (before, it is behind a feature gate)",
+        hint="use iptables",
+    ),
+    PairRule(
+        at="network.proxy",
+        when={"network.proxy": frozenset({ProxyMode.NFTABLES}), "image.os": _OLD_KERNEL},
+        message="proxy nftables needs kernel 5.13, which {image.os} does not have",
+        hint="use iptables",
+    ),
+    PairRule(
+        at="network.proxy",
+        when={"network.proxy": frozenset({ProxyMode.IPVS})},
+        last=8,
+        message="proxy ipvs needs Kubernetes 1.9, got {version}",
+        hint="use iptables",
+    ),
+    PairRule(
+        at="network.proxy",
+        when={"network.proxy": frozenset({ProxyMode.IPVS})},
+        first=35,
+        message="proxy ipvs is deprecated since Kubernetes 1.35",
+        hint="use nftables",
+        severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="image.os",
+        when={"image.os": _CGROUP_2},
+        last=18,
+        message="{image.os} boots with cgroup v2, which the kubelet reads since Kubernetes 1.19, got {version}",
+        hint="use oraclelinux-7, or a newer Kubernetes",
+    ),
+    PairRule(
+        at="image.os",
+        when={"image.os": _CGROUP_1},
+        first=35,
+        message="{image.os} boots with cgroup v1, which the kubelet refuses since Kubernetes 1.35, got {version}",
+        hint="use a newer operating system",
+    ),
+    PairRule(
+        at="bootstrap.method",
+        when={"bootstrap.method": frozenset({BootstrapMethod.TOKEN})},
+        last=7,
+        message="bootstrap tokens are experimental before Kubernetes 1.8, got {version}",
+        hint="use token-file",
+        severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="pki.key",
+        when={"pki.key": frozenset({KeyAlgorithm.ED25519})},
+        message="Kubernetes signs no service-account tokens with ed25519, so that one key is ecdsa-p256",
+        hint="use ecdsa-p256 to have one algorithm everywhere",
+        severity=Severity.NOTE,
+    ),
+)

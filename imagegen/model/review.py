@@ -1,0 +1,77 @@
+"""What the checks work with: a resolved cluster, and a way to report that stays silent about reported values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imagegen.diagnostics import Diagnostic, Report, Severity, Span
+from imagegen.model.cluster import Cluster
+from imagegen.model.draft import Draft
+
+
+@dataclass(slots=True)
+class Review:
+    cluster: Cluster
+    draft: Draft
+    report: Report
+    #: paths of ranges whose default gave way to the others
+    moved: tuple[str, ...]
+
+    def is_written(self, path: str) -> bool:
+        """Whether the user wrote ``path``."""
+        return path in self.draft.spans
+
+    def place(self, path: str) -> Span | None:
+        return self.cluster.span_of(path)
+
+    def add(
+        self,
+        severity: Severity,
+        code: str,
+        message: str,
+        path: str,
+        *,
+        hint: str | None = None,
+        also: Iterable[str] = (),
+        needs: Iterable[str] = (),
+    ) -> None:
+        """Report at ``path``, unless it, or a path of ``also`` or ``needs``, holds a value that was already reported."""
+        others = tuple(also)
+        if any(self.draft.is_tainted(p) for p in (path, *others, *needs)):
+            return
+        places = tuple(place for p in others if (place := self.place(p)) is not None)
+        finding = Diagnostic(
+            code=code,
+            severity=severity,
+            message=message,
+            span=self.place(path) or Span(self.cluster.file, 1, 1),
+            hint=hint,
+            also=places,
+            path=path,
+        )
+        self.report.add(finding)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        path: str,
+        *,
+        hint: str | None = None,
+        also: Iterable[str] = (),
+        needs: Iterable[str] = (),
+    ) -> None:
+        self.add(Severity.ERROR, code, message, path, hint=hint, also=also, needs=needs)
+
+    def warning(
+        self,
+        code: str,
+        message: str,
+        path: str,
+        *,
+        hint: str | None = None,
+        also: Iterable[str] = (),
+        needs: Iterable[str] = (),
+    ) -> None:
+        self.add(Severity.WARNING, code, message, path, hint=hint, also=also, needs=needs)

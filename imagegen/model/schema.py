@@ -1,0 +1,33 @@
+"""The JSON Schema of the cluster file, for editors. What depends on two keys at once only ``imagegen check`` can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagegen.model.document import ClusterFile
+
+
+def cluster_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of version 1 of the cluster file, as plain data."""
+    schema = ClusterFile.model_json_schema(mode="validation")
+    _tidy(schema)
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:imagegen:cluster:1",
+        "title": "imagegen cluster file",
+    }
+    return head | {key: value for key, value in schema.items() if key != "title"}
+
+
+def _tidy(schema: Any) -> None:
+    """Defaults of whole sections say nothing that the defaults of their keys do not."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            schema.pop("default", None)
+        for key in [k for k, v in schema.items() if k == "default" and v is None]:
+            del schema[key]
+        for value in schema.values():
+            _tidy(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _tidy(value)
