@@ -1,0 +1,1 @@
+"""The API objects that first boot applies, as data: access rules, cluster-info, and the add-ons."""

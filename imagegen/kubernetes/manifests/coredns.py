@@ -1,0 +1,177 @@
+"""CoreDNS: cluster DNS on two pods behind the service address that every kubelet hands to its pods."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from imagegen.kubernetes.manifests.objects import (
+    Manifest,
+    cluster_role,
+    cluster_role_binding,
+    metadata,
+    rule,
+    service_account,
+)
+
+NAMESPACE = "kube-system"
+_NAME = "coredns"
+_SELECTOR = {"k8s-app": "kube-dns"}
+_LABELS = _SELECTOR | {"app.kubernetes.io/name": _NAME}
+
+
+def coredns(image: str, dns: IPv4Address, domain: str) -> tuple[Manifest, ...]:
+    """Every object of the add-on. ``image`` is a full reference, ``dns`` the service's ClusterIP.
+
+    There are always two pods: on a cluster of one worker both run there, and an update never leaves DNS
+    without an answer. Names and labels are those of kubeadm's CoreDNS, which other tools look for.
+    """
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
+        },
+        cluster_role(
+            "system:coredns",
+            [
+                rule([""], ["endpoints", "services", "pods", "namespaces"], ["list", "watch"]),
+                rule(["discovery.k8s.io"], ["endpointslices"], ["list", "watch"]),
+            ],
+        ),
+        cluster_role_binding("system:coredns", "system:coredns", service_account(_NAME, NAMESPACE)),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
+            "data": {"Corefile": corefile(domain)},
+        },
+        _deployment(image),
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _SELECTOR}},
+        },
+        _service(dns),
+    )
+
+
+def corefile(domain: str) -> str:
+    """Answers for ``domain`` and reverse names; the rest goes to the resolvers of the node's own
+    resolv.conf.
+    """
+    return (
+        ".:53 {\n"
+        "    errors\n"
+        "    health {\n"
+        "        lameduck 5s\n"
+        "    }\n"
+        "    ready\n"
+        f"    kubernetes {domain} in-addr.arpa ip6.arpa {{\n"
+        "        pods insecure\n"
+        "        fallthrough in-addr.arpa ip6.arpa\n"
+        "        ttl 30\n"
+        "    }\n"
+        "    prometheus :9153\n"
+        "    forward . /etc/resolv.conf {\n"
+        "        max_concurrent 1000\n"
+        "    }\n"
+        "    cache 30\n"
+        "    loop\n"
+        "    reload\n"
+        "    loadbalance\n"
+        "}\n"
+    )
+
+
+def _service(dns: IPv4Address) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(
+            "kube-dns",
+            namespace=NAMESPACE,
+            labels=_LABELS | {"kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
+        ),
+        "spec": {
+            "clusterIP": str(dns),
+            "selector": _SELECTOR,
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns"},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "dns-tcp"},
+                {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": "metrics"},
+            ],
+        },
+    }
+
+
+def _deployment(image: str) -> Manifest:
+    spread = {
+        "weight": 100,
+        "podAffinityTerm": {
+            "labelSelector": {"matchLabels": _SELECTOR},
+            "topologyKey": "kubernetes.io/hostname",
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
+        "spec": {
+            "replicas": 2,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            "selector": {"matchLabels": _SELECTOR},
+            "template": {
+                "metadata": {"labels": dict(_LABELS)},
+                "spec": {
+                    "serviceAccountName": _NAME,
+                    "priorityClassName": "system-cluster-critical",
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "tolerations": [
+                        {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
+                        {"key": "CriticalAddonsOnly", "operator": "Exists"},
+                    ],
+                    "affinity": {
+                        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [spread]}
+                    },
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+                    "dnsPolicy": "Default",
+                    "containers": [_container(image)],
+                    "volumes": [
+                        {
+                            "name": "config",
+                            "configMap": {"name": _NAME, "items": [{"key": "Corefile", "path": "Corefile"}]},
+                        }
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _container(image: str) -> Manifest:
+    return {
+        "name": _NAME,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["-conf", "/etc/coredns/Corefile"],
+        "resources": {"limits": {"memory": "170Mi"}, "requests": {"cpu": "100m", "memory": "70Mi"}},
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
+        "ports": [
+            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
+        ],
+        "livenessProbe": {
+            "httpGet": {"path": "/health", "port": 8080},
+            "initialDelaySeconds": 60,
+            "timeoutSeconds": 5,
+            "failureThreshold": 5,
+        },
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "timeoutSeconds": 5},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }

@@ -1,0 +1,141 @@
+"""flannel with the VXLAN backend: one daemon a node that carries pod traffic between the pod ranges
+of the nodes.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from imagegen.emit import emit_json
+from imagegen.kubernetes.manifests.objects import (
+    Manifest,
+    cluster_role,
+    cluster_role_binding,
+    metadata,
+    rule,
+    service_account,
+)
+
+NAMESPACE = "kube-flannel"
+VXLAN_PORT = 8472
+#: Where the daemon tells the CNI plug-in which range the node has.
+SUBNET_FILE = "/run/flannel/subnet.env"
+_NAME = "flannel"
+_SELECTOR = {"app.kubernetes.io/name": _NAME}
+
+
+def flannel(image: str, pods: IPv4Network, *, nftables: bool) -> tuple[Manifest, ...]:
+    """Every object of the add-on. ``image`` is a full reference.
+
+    The plug-in and its configuration lie on the machine already, so that the image needs no shell to copy
+    them. ``nftables`` says which of the two the daemon programs; it should be what kube-proxy uses.
+    """
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            # The daemon uses the host's network and host paths, which only "privileged" admits.
+            "metadata": metadata(
+                NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "privileged", "k8s-app": _NAME}
+            ),
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+        },
+        cluster_role(
+            _NAME,
+            [
+                rule([""], ["pods"], ["get"]),
+                rule([""], ["nodes"], ["get", "list", "watch"]),
+                rule([""], ["nodes/status"], ["patch"]),
+            ],
+        ),
+        cluster_role_binding(_NAME, _NAME, service_account(_NAME, NAMESPACE)),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            "data": {"net-conf.json": net_conf(pods, nftables=nftables)},
+        },
+        _daemon_set(image),
+    )
+
+
+def net_conf(pods: IPv4Network, *, nftables: bool) -> str:
+    """flannel's own configuration; the port is the kernel's default and stands in the firewall's
+    port table.
+    """
+    return emit_json(
+        {
+            "Network": str(pods),
+            "EnableNFTables": nftables,
+            "Backend": {"Type": "vxlan", "Port": VXLAN_PORT},
+        }
+    )
+
+
+def _daemon_set(image: str) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+        "spec": {
+            "selector": {"matchLabels": dict(_SELECTOR)},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            "template": {
+                "metadata": {"labels": dict(_SELECTOR)},
+                "spec": {
+                    "serviceAccountName": _NAME,
+                    "priorityClassName": "system-node-critical",
+                    "hostNetwork": True,
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "tolerations": [{"operator": "Exists"}],
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [_container(image)],
+                    "volumes": [
+                        {"name": "run", "hostPath": {"path": "/run/flannel", "type": "DirectoryOrCreate"}},
+                        {
+                            "name": "xtables-lock",
+                            "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"},
+                        },
+                        {"name": "config", "configMap": {"name": _NAME}},
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _container(image: str) -> Manifest:
+    def from_field(path: str) -> Manifest:
+        return {"fieldRef": {"fieldPath": path}}
+
+    return {
+        "name": _NAME,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/opt/bin/flanneld"],
+        # An address is a valid --iface: the interface that carries the node's own address, whatever has the
+        # default route.
+        "args": ["--ip-masq", "--kube-subnet-mgr", "--iface=$(NODE_ADDRESS)"],
+        "env": [
+            {"name": "POD_NAME", "valueFrom": from_field("metadata.name")},
+            {"name": "POD_NAMESPACE", "valueFrom": from_field("metadata.namespace")},
+            {"name": "NODE_ADDRESS", "valueFrom": from_field("status.hostIP")},
+            {"name": "EVENT_QUEUE_DEPTH", "value": "5000"},
+        ],
+        "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+        },
+        "volumeMounts": [
+            {"name": "run", "mountPath": "/run/flannel"},
+            {"name": "xtables-lock", "mountPath": "/run/xtables.lock"},
+            {"name": "config", "mountPath": "/etc/kube-flannel", "readOnly": True},
+        ],
+    }

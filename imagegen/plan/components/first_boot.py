@@ -1,0 +1,206 @@
+"""First boot of a master: what the API server must be told before anyone can join, applied by one service.
+
+The programs lie in ``cloud-init/``; what they apply is data from ``imagegen.kubernetes.manifests``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from imagegen.emit import emit_unit, emit_yaml, emit_yaml_documents
+from imagegen.kubernetes.manifests.access import (
+    bootstrap_bindings,
+    cluster_info_access,
+    csr_approver_access,
+    identity_bindings,
+)
+from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
+from imagegen.model.cluster import BootstrapMethod, Node, Role
+from imagegen.pki import paths
+from imagegen.plan.component import Context
+from imagegen.plan.items import (
+    Binary,
+    Content,
+    Directory,
+    File,
+    Fragment,
+    Item,
+    Origin,
+    Phase,
+    Ref,
+    Unit,
+)
+from imagegen.resources import find_resource
+
+#: Programs of ours that run on machines.
+PROGRAMS = "/usr/local/lib/imagegen"
+MANIFESTS = "/etc/kubernetes/first-boot"
+ADDONS = "/etc/kubernetes/addons"
+BOOTSTRAP_TOKENS = "/etc/imagegen/bootstrap-tokens"
+KUBECTL = "/usr/local/bin/kubectl"
+UNIT = "imagegen-first-boot.service"
+
+_ORIGIN = Origin(
+    "component first_boot", reason="tells a new API server what TLS bootstrap and the admin need"
+)
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    """Masters: kubectl, the objects, the tokens, and the service that applies them."""
+    if Role.MASTER not in roles:
+        return Fragment()
+    return Fragment((*_plan_bake(ctx), *_plan_boot(ctx)))
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    """Nothing: every master gets the same files, since any of them may be the first to boot."""
+    return Fragment()
+
+
+@cache
+def read_program(name: str) -> str:
+    """The text of a program in ``cloud-init/``."""
+    return find_resource("cloud-init", name).read_text(encoding="utf-8")
+
+
+def program(name: str, origin: Origin, *, mode: str = "0755") -> File:
+    """A program of ours as an item: in the image, owned by root."""
+    return File(
+        phase=Phase.BAKE, origin=origin, path=f"{PROGRAMS}/{name}", content=(read_program(name),), mode=mode
+    )
+
+
+def api_client_library(origin: Origin) -> File:
+    """The module that our programs on masters share; both of them ask for it."""
+    return program("kube_api.py", origin, mode="0644")
+
+
+def _plan_bake(ctx: Context) -> list[Item]:
+    def manifest(name: str, text: str) -> File:
+        return File(phase=Phase.BAKE, origin=_ORIGIN, path=f"{MANIFESTS}/{name}", content=(text,))
+
+    return [
+        Binary(
+            phase=Phase.BAKE,
+            origin=_ORIGIN,
+            path=KUBECTL,
+            part="kubectl",
+            version=ctx.releases.version("kubectl"),
+        ),
+        Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
+        Directory(phase=Phase.BAKE, origin=_ORIGIN, path=MANIFESTS),
+        Directory(phase=Phase.BAKE, origin=_ORIGIN, path=ADDONS),
+        manifest("10-bootstrap.yaml", emit_yaml_documents(bootstrap_bindings())),
+        manifest("20-identities.yaml", emit_yaml_documents(identity_bindings())),
+        manifest("30-csr-approver.yaml", emit_yaml_documents(csr_approver_access())),
+        manifest("40-cluster-info-access.yaml", emit_yaml_documents(cluster_info_access())),
+        api_client_library(_ORIGIN),
+        program("bootstrap_tokens.py", _ORIGIN, mode="0644"),
+        program("first-boot", _ORIGIN),
+        Unit(phase=Phase.BAKE, origin=_ORIGIN, name=UNIT, content=_render_unit(ctx)),
+    ]
+
+
+def _plan_boot(ctx: Context) -> list[Item]:
+    items: list[Item] = [
+        File(
+            phase=Phase.BOOT,
+            origin=_ORIGIN,
+            path=f"{MANIFESTS}/50-cluster-info.yaml",
+            content=_cluster_info_content(ctx),
+        )
+    ]
+    if ctx.cluster.bootstrap.method is BootstrapMethod.TOKEN:
+        items.append(
+            File(
+                phase=Phase.BOOT,
+                origin=_ORIGIN,
+                path=BOOTSTRAP_TOKENS,
+                content=_tokens_content(ctx),
+                mode="0600",
+            )
+        )
+    return items
+
+
+def _cluster_info_content(ctx: Context) -> Content:
+    before, after = emit_yaml(cluster_info(ctx.cluster.endpoint.url)).split(CA_MARK)
+    return (before, Ref("pki/ca.crt", public=True, encoding="base64"), after)
+
+
+def _tokens_content(ctx: Context) -> Content:
+    """One line ``NODE TOKEN`` for every node with a kubelet."""
+    parts: list[str | bytes | Ref] = [
+        "# NODE TOKEN: what each node may use once to ask for its certificate\n"
+    ]
+    for node in ctx.cluster.nodes_with(Role.WORKER):
+        parts += [f"{node.name} ", Ref(f"nodes/{node.name}/bootstrap-token"), "\n"]
+    return tuple(parts)
+
+
+def _render_unit(ctx: Context) -> str:
+    lifetime = int(ctx.cluster.bootstrap.token_lifetime.total_seconds())
+    # Wanted by the API server, not by multi-user.target: a slow API must not hold up the rest of the boot.
+    return emit_unit(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", "Tell the Kubernetes API what TLS bootstrap and the add-ons need"),
+                    ("After", "cloud-config.target kube-apiserver.service time-sync.target"),
+                    ("ConditionPathExists", paths.FIRST_BOOT_KUBECONFIG),
+                    ("StartLimitIntervalSec", "0"),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Type", "oneshot"),
+                    ("RemainAfterExit", "yes"),
+                    ("ExecStart", f"{PROGRAMS}/first-boot --token-lifetime {lifetime}"),
+                    ("TimeoutStartSec", "30min"),
+                    ("Restart", "on-failure"),
+                    ("RestartSec", "5s"),
+                    ("RuntimeDirectory", "imagegen-first-boot"),
+                    ("RuntimeDirectoryMode", "0700"),
+                    ("CPUWeight", "50"),
+                    ("MemoryMax", "512M"),
+                    *sandbox(),
+                    ("CapabilityBoundingSet", ""),
+                    ("IPAddressDeny", "any"),
+                    ("IPAddressAllow", "localhost"),
+                ],
+            ),
+            ("Install", [("WantedBy", "kube-apiserver.service")]),
+        ]
+    )
+
+
+def sandbox() -> list[tuple[str, str]]:
+    """What neither of our Python services needs to do (systemd.exec(5))."""
+    return [
+        ("UMask", "0077"),
+        ("NoNewPrivileges", "yes"),
+        ("ProtectSystem", "strict"),
+        ("ProtectHome", "yes"),
+        ("PrivateTmp", "yes"),
+        ("PrivateDevices", "yes"),
+        ("ProtectClock", "yes"),
+        ("ProtectControlGroups", "yes"),
+        ("ProtectHostname", "yes"),
+        ("ProtectKernelLogs", "yes"),
+        ("ProtectKernelModules", "yes"),
+        ("ProtectKernelTunables", "yes"),
+        ("ProtectProc", "invisible"),
+        ("LockPersonality", "yes"),
+        ("MemoryDenyWriteExecute", "yes"),
+        ("RemoveIPC", "yes"),
+        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
+        ("RestrictNamespaces", "yes"),
+        ("RestrictRealtime", "yes"),
+        ("RestrictSUIDSGID", "yes"),
+        ("SystemCallArchitectures", "native"),
+        ("SystemCallFilter", "@system-service"),
+        ("SystemCallFilter", "~@privileged @resources"),
+        ("SystemCallErrorNumber", "EPERM"),
+    ]

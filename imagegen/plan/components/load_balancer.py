@@ -1,0 +1,174 @@
+"""HAProxy on nodes with role lb: TCP pass-through to the masters that answer /readyz over TLS."""
+
+from __future__ import annotations
+
+from imagegen.emit import emit_unit
+from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.plan.component import Context
+from imagegen.plan.items import Directory, File, Fragment, Origin, Package, Phase, Port, Ref, Unit, UnitState
+
+#: Apart from the package's own haproxy.cfg, so that installing the package never asks whose file it is.
+CONFIGURATION = "/etc/haproxy/imagegen.cfg"
+CA = "/etc/haproxy/cluster-ca.crt"
+#: Where the API servers listen.
+API_PORT = 6443
+STATISTICS_PORT = 8404
+
+_ORIGIN = Origin("component load_balancer", reason="spreads API connections over the masters that are ready")
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    """Every load balancer is the same; the CA is all they know of the cluster's PKI."""
+    if Role.LB not in roles:
+        return Fragment()
+    return Fragment(
+        (
+            Package(phase=Phase.BAKE, origin=_ORIGIN, name="haproxy"),
+            Directory(phase=Phase.BAKE, origin=_ORIGIN, path="/etc/haproxy"),
+            Directory(phase=Phase.BAKE, origin=_ORIGIN, path="/etc/systemd/system/haproxy.service.d"),
+            File(
+                phase=Phase.BAKE,
+                origin=_ORIGIN,
+                path="/etc/systemd/system/haproxy.service.d/50-imagegen.conf",
+                content=(_render_drop_in(),),
+            ),
+            Unit(
+                phase=Phase.BAKE,
+                origin=_ORIGIN,
+                name="haproxy.service",
+                content=None,
+                state=UnitState.ENABLED,
+            ),
+            File(
+                phase=Phase.BOOT,
+                origin=_ORIGIN,
+                path=CONFIGURATION,
+                content=(render_haproxy(ctx.cluster),),
+            ),
+            Port(
+                phase=Phase.BAKE,
+                origin=_ORIGIN,
+                first=ctx.cluster.endpoint.port,
+                last=ctx.cluster.endpoint.port,
+                protocol="tcp",
+                purpose="Kubernetes API (load balancer)",
+            ),
+            File(phase=Phase.BOOT, origin=_ORIGIN, path=CA, content=(Ref("pki/ca.crt", public=True),)),
+        )
+    )
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    """Nothing: load balancers do not differ."""
+    return Fragment()
+
+
+def render_haproxy(cluster: Cluster) -> str:
+    """The configuration. Connections are passed through unread; only the health check speaks TLS.
+
+    A master counts when it shows a certificate of the cluster CA for the name ``kubernetes`` and /readyz
+    says 200. Two failed checks a second apart take it out; its connections are then closed so that clients
+    dial again.
+    """
+    servers = [
+        f"    server {node.name} {node.address}:{API_PORT}"
+        for node in cluster.nodes_with(Role.MASTER)
+        if node.address is not None
+    ]
+    return "\n".join(
+        [
+            "global",
+            "    log stdout format raw daemon notice",
+            "    chroot /var/lib/haproxy",
+            "    user haproxy",
+            "    group haproxy",
+            "    maxconn 20000",
+            "    ssl-default-server-options ssl-min-ver TLSv1.2",
+            "",
+            "defaults",
+            "    mode tcp",
+            "    log global",
+            "    option dontlognull",
+            "    option clitcpka",
+            "    option srvtcpka",
+            "    timeout connect 5s",
+            "    timeout check 3s",
+            # A watch may be silent for long; TCP keep-alive, not these, finds dead peers.
+            "    timeout client 1h",
+            "    timeout server 1h",
+            "    timeout client-fin 30s",
+            "    timeout tunnel 24h",
+            "",
+            "frontend kube-apiserver",
+            f"    bind 0.0.0.0:{cluster.endpoint.port}",
+            "    default_backend kube-apiservers",
+            "",
+            "backend kube-apiservers",
+            "    balance leastconn",
+            "    option httpchk",
+            "    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
+            "    http-check expect status 200",
+            "    default-server inter 1s downinter 1s fall 2 rise 2 on-marked-down shutdown-sessions "
+            f"check check-ssl check-sni kubernetes verify required verifyhost kubernetes ca-file {CA}",
+            *servers,
+            "",
+            "frontend statistics",
+            "    mode http",
+            f"    bind 127.0.0.1:{STATISTICS_PORT}",
+            "    timeout client 10s",
+            "    no log",
+            "    stats enable",
+            "    stats uri /",
+            "",
+        ]
+    )
+
+
+def _render_drop_in() -> str:
+    return emit_unit(
+        [
+            (
+                "Unit",
+                [
+                    ("After", "cloud-config.target"),
+                    ("ConditionPathExists", CONFIGURATION),
+                    ("ConditionPathExists", CA),
+                    ("StartLimitIntervalSec", "0"),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Environment", f"CONFIG={CONFIGURATION}"),
+                    ("RestartSec", "2s"),
+                    ("LimitNOFILE", "65536"),
+                    ("UMask", "0077"),
+                    ("NoNewPrivileges", "yes"),
+                    ("ProtectSystem", "strict"),
+                    ("ReadWritePaths", "/run /var/lib/haproxy"),
+                    ("ProtectHome", "yes"),
+                    ("PrivateTmp", "yes"),
+                    ("PrivateDevices", "yes"),
+                    ("ProtectClock", "yes"),
+                    ("ProtectControlGroups", "yes"),
+                    ("ProtectHostname", "yes"),
+                    ("ProtectKernelLogs", "yes"),
+                    ("ProtectKernelModules", "yes"),
+                    ("ProtectKernelTunables", "yes"),
+                    ("ProtectProc", "invisible"),
+                    ("LockPersonality", "yes"),
+                    ("RemoveIPC", "yes"),
+                    ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX AF_NETLINK"),
+                    ("RestrictNamespaces", "yes"),
+                    ("RestrictRealtime", "yes"),
+                    ("RestrictSUIDSGID", "yes"),
+                    ("SystemCallArchitectures", "native"),
+                    ("SystemCallFilter", "@system-service @chown @setuid chroot"),
+                    (
+                        "CapabilityBoundingSet",
+                        "CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_SYS_CHROOT CAP_CHOWN CAP_KILL",
+                    ),
+                ],
+            ),
+        ]
+    )
