@@ -1,7 +1,7 @@
 """Loads profile files: what is on a machine, as data. One file a role, never templated, all findings at once.
 
 Shipped profiles lie in ``profiles/``. A file of the user's own folder adds to the shipped profile of the same
-name; any other name must be reached by ``extends``. ``imagegen.plan.merge`` settles two opinions on one thing.
+name; any other name must be reached by ``extends``. ``imagegen.plan.merge`` settles disagreements.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ROLES = tuple(role.value for role in Role)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
-    """Every profile file, shipped ones first; ``order``: profile → all it extends, deepest first, and itself."""
+    """Every profile file, shipped ones first; ``order``: profile → what it stands on, deepest first."""
 
     files: tuple[ProfileFile, ...]
     order: dict[str, tuple[str, ...]]

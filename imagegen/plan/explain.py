@@ -1,0 +1,133 @@
+"""Why is this here: answers about a finding's code, something on a machine, or a flag of a daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagegen.diagnostics import CODES, printable
+from imagegen.kubernetes.gates import GateRow, all_rows, find_rows
+from imagegen.model.version import Version
+from imagegen.plan.items import File, Item, Port, Ref, Unit
+from imagegen.plan.merge import name_item
+from imagegen.plan.outline import describe_item
+from imagegen.plan.plan import Plan
+
+_UNIT_FOLDER = "/etc/systemd/system/"
+_MANY = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A title and labelled facts, in reading order."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+
+    def render_text(self) -> str:
+        width = max((len(label) for label, _ in self.facts), default=0)
+        rows = [f"  {label.ljust(width)}  {printable(value)}\n" for label, value in self.facts]
+        return "".join([f"{printable(self.title)}\n", *rows])
+
+    def as_dict(self) -> dict[str, object]:
+        """The machine form that ``--format json`` prints; a label may repeat, so the facts are pairs."""
+        return {"title": self.title, "facts": [list(fact) for fact in self.facts]}
+
+
+def explain_code(code: str) -> Explanation | None:
+    """The documentation of a finding; None when no imported module knows the code."""
+    entry = CODES.get(code.upper())
+    if entry is None:
+        return None
+    return Explanation(title=f"{entry.code}: {entry.title}", facts=(("what", entry.explanation),))
+
+
+def explain_path(plan: Plan, wanted: str) -> tuple[Explanation, ...]:
+    """Everything in ``plan`` called ``wanted``: a path, unit, package, user, sysctl, module, port or image.
+
+    One explanation for each different item; nodes that have the same are listed together.
+    """
+    places: dict[Item, list[str]] = {}
+    for role_plan in plan.role_plans:
+        for item in role_plan.items:
+            if is_called(item, wanted):
+                places.setdefault(item, []).extend(
+                    node.name for node in plan.cluster.nodes if node.roles == role_plan.roles
+                )
+    for node_plan in plan.node_plans():
+        for item in node_plan.items:
+            if is_called(item, wanted):
+                places.setdefault(item, []).append(node_plan.node.name)
+    return tuple(_explain_item(item, names) for item, names in places.items())
+
+
+def is_called(item: Item, wanted: str) -> bool:
+    """Whether people may mean ``item`` by ``wanted``."""
+    key = item.identity[1]
+    if key == wanted:
+        return True
+    if isinstance(item, Unit):
+        return wanted in {_UNIT_FOLDER + item.name, item.name.removesuffix(".service")}
+    if isinstance(item, Port):
+        return wanted.isdigit() and item.first <= int(wanted) <= item.last
+    return False
+
+
+def _explain_item(item: Item, nodes: list[str]) -> Explanation:
+    facts = [("what", describe_item(item).partition("  ")[2])]
+    if item.origin.reason:
+        facts.append(("why", item.origin.reason))
+    facts.append(("from", str(item.origin)))
+    phase = "bake: once, in the image" if item.phase.value == "bake" else "boot: from the node's seed"
+    facts.append(("when", phase))
+    if isinstance(item, File):
+        facts += [
+            ("holds", f"{part.name}{'' if part.public else ' (secret)'}")
+            for part in dict.fromkeys(item.content)
+            if isinstance(part, Ref)
+        ]
+    names = dict.fromkeys(nodes)
+    shown = ", ".join(list(names)[:_MANY]) + (" …" if len(names) > _MANY else "")
+    facts.append(("on", f"{len(names)} node{'' if len(names) == 1 else 's'}: {shown}"))
+    return Explanation(title=name_item(item), facts=tuple(facts))
+
+
+def explain_flag(
+    wanted: str, *, version: Version | None = None, component: str | None = None
+) -> tuple[Explanation, ...]:
+    """What the version table knows of a flag, field, API or gate: since when, until when, what replaces it.
+
+    ``wanted`` may lack the leading dashes. With ``version`` the state in that Kubernetes version is said too.
+    """
+    bare = wanted.partition("=")[0]
+    rows = find_rows(bare) or find_rows(f"--{bare.lstrip('-')}")
+    if not rows:
+        folded = bare.lstrip("-").lower()
+        rows = tuple(row for row in all_rows() if row.item.lstrip("-").lower() == folded)
+    return tuple(
+        _explain_row(row, version) for row in rows if component is None or row.component in {component, "all"}
+    )
+
+
+def _explain_row(row: GateRow, version: Version | None) -> Explanation:
+    facts: list[tuple[str, str]] = []
+    for label, since in (
+        ("alpha since", row.alpha),
+        ("since", row.introduced),
+        ("stable since", row.stable),
+        ("deprecated in", row.deprecated),
+        ("removed in", row.removed),
+    ):
+        if since is not None:
+            facts.append((label, since.minor_text))
+    if row.changed is not None:
+        facts.append((f"from {row.changed.minor_text} on", row.change))
+    if row.replacement:
+        facts.append(("instead", row.replacement))
+    if row.note:
+        facts.append(("note", row.note))
+    if row.evidence:
+        facts.append(("evidence", row.evidence))
+    if version is not None and row.component not in {"etcd", "containerd"}:
+        facts.insert(0, (f"in {version}", row.state_in(version).value))
+    owner = "all components" if row.component == "all" else row.component
+    return Explanation(title=f"{owner} {row.item} ({row.kind})", facts=tuple(facts))
