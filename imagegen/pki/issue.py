@@ -206,9 +206,9 @@ class _Session:
             if orphans:
                 self.report.error(
                     CA_LOST,
-                    f"{store.root}/{name}.crt is gone, but {len(orphans)} certificates signed by it are there, "
-                    f"{orphans[0]}.crt first",
-                    hint="restore it from a backup, or remove those certificates too to start the cluster anew",
+                    f"{store.root}/{name}.crt is gone, but {len(orphans)} certificates signed by it are "
+                    f"there, {orphans[0]}.crt first",
+                    hint="restore it from a backup, or remove those too to start the cluster anew",
                     path=f"{name}.crt",
                 )
                 return
@@ -278,10 +278,11 @@ class _Session:
             end = authority.certificate.not_valid_after_utc
             cut = [job for job in jobs if expected_end(job.spec, self.now) > end]
             if cut:
+                later = expected_end(cut[0].spec, self.now)
                 self.report.warning(
                     CA_ENDS_FIRST,
                     f"{self.store.root}/{authority.name}.crt ends on {format_time(end)}, so {len(cut)} new "
-                    f"certificates end with it instead of on {format_time(expected_end(cut[0].spec, self.now))}",
+                    f"certificates end with it instead of on {format_time(later)}",
                     hint="plan for a new authority before that day",
                     path=f"{authority.name}.crt",
                 )

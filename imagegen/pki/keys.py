@@ -113,7 +113,8 @@ def encode_public_key(key: PrivateKey) -> bytes:
 def decode_key(pem: bytes) -> PrivateKey:
     """A private key from PEM (PKCS #8, PKCS #1 or SEC 1); raises KeyFault when it cannot be used."""
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        # without the slow primality check of RSA keys: the public half is compared with the certificate
+        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         raise EncryptedKeyFault("the private key is encrypted with a password") from error
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -9,6 +9,7 @@ import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from ipaddress import IPv4Address
 
 from imagegen.model.cluster import Cluster, KeyAlgorithm, Node, Role
@@ -250,11 +251,14 @@ def service_account_algorithm(cluster: Cluster) -> KeyAlgorithm:
     return KeyAlgorithm.ECDSA_P256 if cluster.pki.key is KeyAlgorithm.ED25519 else cluster.pki.key
 
 
+@cache
+def _select_leaves(roles: tuple[Role, ...]) -> tuple[_Leaf, ...]:
+    return tuple(leaf for leaf in _LEAVES if all(role in roles for role in leaf.roles))
+
+
 def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     """The leaf certificates of one node; none for a node that is only worker, lb or base."""
-    for leaf in _LEAVES:
-        if not all(role in node.roles for role in leaf.roles):
-            continue
+    for leaf in _select_leaves(node.roles):
         dns_names, addresses = leaf.names(cluster, node)
         yield CertificateSpec(
             name=f"nodes/{node.name}/{leaf.name}",

@@ -151,6 +151,8 @@ class SecretStore:
 
     def _check_directories(self, name: str) -> None:
         """Refuse symbolic links on the way from the root to ``name``; every directory is looked at once."""
+        if name.rpartition("/")[0] in self._checked:
+            return
         parts = name.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             folder = "/".join(parts[:depth])
@@ -234,6 +236,8 @@ class SecretStore:
 
     def _make_directories(self, name: str) -> None:
         self._check_directories(name)
+        if name.rpartition("/")[0] in self._checked:
+            return
         parts = name.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             folder = "/".join(parts[:depth])
