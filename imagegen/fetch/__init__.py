@@ -1,7 +1,7 @@
 """Downloads of release parts: cache, mirror, checksums, resume, retry, lock file, and members of archives.
 
-Knows URLs and sums, not Kubernetes. ``fetch_downloads`` is in ``imagegen.fetch.engine``; this package imports no
-network code by itself, so that a reader of the lock file stays fast.
+Knows URLs and sums, not Kubernetes. ``fetch_downloads`` is in ``imagegen.fetch.engine``; this package imports
+no network code by itself, so that a reader of the lock file stays fast.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cache of parts: files named by their SHA-256, verified before every use.
 
-Layout: ``sha256/SUM`` the parts, ``partial/KEY`` unfinished downloads, ``sums/KEY`` the checksums that release sites
-gave (so that a warm cache works offline), ``locks/KEY`` held while one process fetches a part. Safe against kill -9
-and against other processes: a file has its final name only when it is complete.
+Layout: ``sha256/SUM`` the parts, ``partial/KEY`` unfinished downloads, ``sums/KEY`` the checksums that
+release sites gave (so that a warm cache works offline), ``locks/KEY`` held while one process fetches a part.
+Safe against kill -9 and against other processes: a file has its final name only when it is complete.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class ChecksumError(ValueError):
 def parse_checksum(text: str, file_name: str) -> str:
     """The SHA-256 of ``file_name``, 64 lower-case hex digits, from a checksum file; raises ChecksumError.
 
-    Reads ``SUM``, ``SUM  NAME``, ``SUM *NAME`` and ``SHA256 (NAME) = SUM``; directories before a name are ignored.
-    A lone line without another file's name is taken as the sum of ``file_name``.
+    Reads ``SUM``, ``SUM  NAME``, ``SUM *NAME`` and ``SHA256 (NAME) = SUM``; directories before a name are
+    ignored. A lone line without another file's name is taken as the sum of ``file_name``.
     """
     lines = [line.strip().lstrip("\ufeff") for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("#", "-----", "Hash:"))]

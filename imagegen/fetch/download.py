@@ -14,7 +14,8 @@ class Download:
     """One file of an official release site.
 
     ``url`` is https and has no query. ``checksum_url`` is the site's own checksum file in any format that
-    ``imagegen.fetch.checksums`` reads; empty when the site has none, and then the first fetch pins what it got.
+    ``imagegen.fetch.checksums`` reads; empty when the site has none, and then the first fetch pins what it
+    got.
     """
 
     name: str

@@ -46,9 +46,9 @@ def fetch_downloads(
 ) -> FetchResult:
     """Bring every download into the cache, verified, and pin its sum in the lock file.
 
-    ``mirror`` is a folder or URL laid out as ``imagegen.fetch.sources`` says; ``offline`` asks no release site.
-    Raises FetchError that lists every missing part, and UsageError for a mirror or cache that cannot be used.
-    Parts that did come are in the cache and in the lock even then.
+    ``mirror`` is a folder or URL laid out as ``imagegen.fetch.sources`` says; ``offline`` asks no release
+    site. Raises FetchError that lists every missing part, and UsageError for a mirror or cache that cannot be
+    used. Parts that did come are in the cache and in the lock even then.
     """
     cancel = threading.Event()
     client = client or HttpClient(cancel=cancel)
@@ -167,7 +167,7 @@ class _Run:
         return _fetched(download, self.cache.adopt(partial, got), got, source.origin)
 
     def _download(self, source: Source, download: Download, partial: Path, limit: int, sha256: str) -> str:
-        """The sum of what came. A wrong one after resuming starts anew: the older part may be of another file."""
+        """The sum of what came. A wrong one after resuming starts anew: the old bytes may be stale."""
         resumed = source.download(download.url, partial, limit=limit, on_bytes=lambda size: None)
         got = hash_file(partial)
         if resumed and got != sha256:

@@ -12,8 +12,8 @@ from imagegen.fetch.download import Download
 MISSING = register_code(
     "IMG601",
     "a release part could not be fetched",
-    "The part is in neither the cache nor the mirror, and the release site did not give it. The line names every "
-    "place that was tried and what it answered. On a machine without the release sites, fill a mirror elsewhere "
+    "The part is in neither the cache nor the mirror, and the release site did not give it. Each line names "
+    "a place that was tried and what it answered. Without the release sites, fill a mirror elsewhere "
     "(or with `make mirror`) and give it with --mirror or IMAGEGEN_MIRROR.",
 )
 MISMATCH = register_code(
@@ -25,8 +25,8 @@ MISMATCH = register_code(
 NO_CHECKSUM = register_code(
     "IMG603",
     "a checksum could not be read",
-    "The release site's checksum file is missing, unreadable, or does not name the part. Without a sum nothing is "
-    "fetched.",
+    "The release site's checksum file is missing, unreadable, or does not name the part. Without a sum "
+    "nothing is fetched.",
 )
 REFUSED = register_code(
     "IMG604",
@@ -42,7 +42,7 @@ NO_SPACE = register_code(
 BAD_LOCK = register_code(
     "IMG606",
     "the lock file cannot be read",
-    "imagegen.lock pins the checksum of every part. Restore it from version control, or remove it to pin anew.",
+    "imagegen.lock pins every part's checksum. Restore it from version control, or remove it to pin anew.",
 )
 
 

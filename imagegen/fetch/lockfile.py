@@ -1,7 +1,7 @@
 """``imagegen.lock``: the checksum of every part, pinned at its first fetch and binding from then on.
 
-Lies beside the cluster file and belongs into version control. Canonical JSON; entries of other versions stay, so
-that several cluster files may share it.
+Lies beside the cluster file and belongs into version control. Canonical JSON; entries of other versions stay,
+so that several cluster files may share it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ class Lock:
 
     path: Path | None = None
     entries: Mapping[str, LockEntry] = field(default_factory=dict)
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Every pinned sum by URL."""
+        return {url: entry.sha256 for url, entry in self.entries.items()}
 
     def sha256(self, url: str) -> str | None:
         """The pinned sum of the part at ``url``, or None when it was never fetched."""

@@ -1,0 +1,48 @@
+"""``python -m mirror``: fill a mirror."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from imagegen.run import Runner
+from mirror.build import Workshop, list_parts
+from mirror.debian import DebianArchive
+from mirror.gomodules import GoBuilder
+from mirror.layout import Mirror
+from mirror.recipe import KUBERNETES_VERSIONS
+
+_CACHE = Path.home() / ".cache" / "imagegen"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mirror", description=__doc__)
+    parser.add_argument("--to", type=Path, default=_CACHE / "mirror", help="the mirror's folder")
+    parser.add_argument("--work", type=Path, default=_CACHE / "mirror-build", help="where sources are built")
+    parser.add_argument(
+        "--kubernetes", action="append", metavar="VERSION", help="instead of the pinned versions"
+    )
+    parser.add_argument("--part", action="append", metavar="NAME", help="only these parts")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel compilations")
+    parser.add_argument("--verbose", action="store_true", help="show every command")
+    options = parser.parse_args()
+    runner = Runner(log=lambda line: print(f"  {line}", file=sys.stderr) if options.verbose else None)
+    shop = Workshop(
+        mirror=Mirror(options.to.absolute()),
+        go=GoBuilder(runner=runner, work=options.work.absolute(), jobs=options.jobs),
+        debian=DebianArchive(runner=runner, work=options.work.absolute()),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for part in list_parts(options.kubernetes or KUBERNETES_VERSIONS):
+        if not options.part or part.name in options.part:
+            shop.add(part)
+    done = shop.outcome
+    print(f"made {len(done.made)}, already there {len(done.found)}, missed {len(done.missed)}: {options.to}")
+    for label, reason in done.missed.items():
+        print(f"  missed {label}: {reason.splitlines()[-1].strip()}")
+    return 0 if done.made or done.found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

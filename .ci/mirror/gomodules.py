@@ -1,0 +1,137 @@
+"""Builds programs out of published Go modules by the ordinary ``go`` client, each in a scratch module."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.run import CommandError, Runner
+
+
+class Unavailable(Exception):
+    """Something cannot be had on this machine; the message says what and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoModule:
+    """``version`` with its ``v``."""
+
+    path: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.path}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoProgram:
+    """``package`` is the import path; ``variables`` are set with ``-X``; ``cgo`` links C in statically."""
+
+    module: GoModule
+    package: str
+    name: str
+    variables: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ("netgo", "osusergo")
+    cgo: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoBuilder:
+    """``work`` holds the scratch modules and is kept, so that an interrupted build goes on where it was."""
+
+    runner: Runner
+    work: Path
+    jobs: int = 2
+
+    def download(self, module: GoModule) -> Path:
+        """The unpacked source of a module; raises Unavailable."""
+        if shutil.which("go") is None:
+            raise Unavailable("go is not installed (https://go.dev/doc/install, 1.26 or newer)")
+        try:
+            done = self.runner.run(
+                ["go", "mod", "download", "-json", str(module)], cwd=self._folder("download"), env=self._env()
+            )
+        except CommandError as error:
+            raise Unavailable(f"{module}: {_last_line(str(error))}") from error
+        return Path(json.loads(done.stdout)["Dir"])
+
+    def build(self, program: GoProgram, target: Path, env: Mapping[str, str] | None = None) -> None:
+        """Build one static program into ``target``; raises Unavailable and CommandError."""
+        scratch = self._prepare(program.module)
+        flags = ["-s", "-w", *(f"-X {name}={value}" for name, value in program.variables)]
+        if program.cgo:
+            flags.append("-extldflags=-static")
+        argv = [
+            "nice",
+            "-n",
+            "10",
+            "go",
+            "build",
+            "-p",
+            str(self.jobs),
+            "-trimpath",
+            "-ldflags",
+            " ".join(flags),
+        ]
+        argv += ["-tags", ",".join(program.tags), "-o", str(target), program.package]
+        self.runner.run(
+            argv, cwd=scratch, env=self._env() | {"CGO_ENABLED": str(int(program.cgo))} | dict(env or {})
+        )
+
+    def _prepare(self, module: GoModule) -> Path:
+        source = self.download(module)
+        scratch = self._folder(str(module).replace("/", "_"))
+        done = self.runner.run(
+            ["go", "mod", "edit", "-json", str(source / "go.mod")], cwd=scratch, env=self._env()
+        )
+        text = render_scratch_module(module, json.loads(done.stdout))
+        if not (scratch / "go.mod").is_file():
+            shutil.copyfile(source / "go.sum", scratch / "go.sum")
+            (scratch / "go.mod").write_text(text, "utf-8")
+        return scratch
+
+    def _folder(self, name: str) -> Path:
+        folder = self.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _env(self) -> dict[str, str]:
+        """The user's own settings of the Go client and of proxies, and what the build needs."""
+        names = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+        kept = {k: v for k, v in os.environ.items() if k.startswith("GO") or k in names or k.lower() in names}
+        return kept | {"GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+
+
+def render_scratch_module(module: GoModule, described: Mapping[str, object]) -> str:
+    """A ``go.mod`` that requires ``module`` and resolves it as its own ``go.mod`` would in its repository.
+
+    ``described`` is ``go mod edit -json`` of that file. A module that lives in the same repository is
+    replaced there by a local folder; here it is required by version instead. Kubernetes publishes its staging
+    folders as v0.MINOR.PATCH.
+    """
+    requires: list[dict[str, str]] = described.get("Require") or []  # type: ignore[assignment]
+    replaces: list[dict[str, dict[str, str]]] = described.get("Replace") or []  # type: ignore[assignment]
+    staged = {r["Old"]["Path"] for r in replaces if r["New"]["Path"].startswith("./staging/")}
+    staged_version = f"v0.{module.version.removeprefix('v1.')}"
+    lines = ["module mirror.invalid/build", "", f"go {described['Go']}", "", "require ("]
+    lines.append(f"\t{module.path} {module.version}")
+    for require in requires:
+        version = staged_version if require["Path"] in staged else require["Version"]
+        lines.append(f"\t{require['Path']} {version}")
+    lines += [")", "", "replace ("]
+    lines += [f"\t{path} => {path} {staged_version}" for path in sorted(staged)]
+    for replace in replaces:
+        old, new = replace["Old"], replace["New"]
+        if "Version" in new:
+            left = f"{old['Path']} {old['Version']}" if "Version" in old else old["Path"]
+            lines.append(f"\t{left} => {new['Path']} {new['Version']}")
+    return "\n".join([*lines, ")", ""])
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else text

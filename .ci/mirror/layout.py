@@ -1,0 +1,110 @@
+"""The folder of a mirror: files under the host name of their official URL, each with its checksum file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.emit import emit_json
+from imagegen.fetch.cache import hash_file
+from imagegen.fetch.checksums import ChecksumError, parse_checksum
+from imagegen.fetch.sources import mirror_path
+from imagegen.kubernetes.releases import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    root: Path
+
+    def path(self, url: str) -> Path:
+        return self.root / mirror_path(url)
+
+    def has(self, part: Part) -> bool:
+        """Whether the part is there and is what its checksum file says."""
+        path = self.path(part.url)
+        if not path.is_file():
+            return False
+        if part.checksum_url is None:
+            return True
+        try:
+            text = self.path(part.checksum_url).read_text("utf-8")
+            return parse_checksum(text, part.file_name) == hash_file(path)
+        except (OSError, ChecksumError):
+            return False
+
+    def add(self, part: Part, source: Path, origin: str) -> None:
+        """Put ``source`` in the part's place, then its checksum, then where it came from."""
+        target = self.path(part.url)
+        replace_file(target, source)
+        sha256 = hash_file(target)
+        if part.checksum_url:
+            self._add_checksum(part.checksum_url, part.file_name, sha256)
+        self._add_origin(part, sha256, origin)
+
+    def _add_checksum(self, url: str, file_name: str, sha256: str) -> None:
+        path = self.path(url)
+        # A file named after one download holds that sum alone; others list every file of the release.
+        rows: dict[str, str] = {}
+        if path.is_file() and not path.name.startswith(file_name):
+            rows = {name: digest for digest, _, name in (line.partition("  ") for line in path.open())}
+            rows = {name.strip(): digest for name, digest in rows.items()}
+        rows[file_name] = sha256
+        replace_text(path, "".join(f"{digest}  {name}\n" for name, digest in sorted(rows.items())))
+
+    def _add_origin(self, part: Part, sha256: str, origin: str) -> None:
+        path = self.root / "ORIGINS.json"
+        origins = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        origins[part.url] = {
+            "part": part.name,
+            "version": part.version,
+            "sha256": sha256,
+            "made_from": origin,
+        }
+        replace_text(path, emit_json(origins))
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(p.stat().st_size for p in self.root.rglob("*") if p.is_file())
+
+
+def replace_file(target: Path, source: Path) -> None:
+    """Copy ``source`` to its final name only when the copy is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with source.open("rb") as reader, partial.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Write a small file, complete or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(target)
+
+
+def write_archive(target: Path, members: Iterable[tuple[str, Path]]) -> None:
+    """A ``.tar.gz`` of executables; the same input gives the same bytes, whoever makes it and when."""
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name, path in members:
+            body = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(body), 0o755, 0
+            archive.addfile(entry, io.BytesIO(body))

@@ -1,0 +1,108 @@
+"""``imagegen fetch``: bring every release part of a cluster into the cache and pin its checksum."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imagegen.cli.check import count
+from imagegen.cli.inputs import read_plan_aloud
+from imagegen.cli.options import cluster_argument, format_option, profiles_option
+from imagegen.cli.terminal import Terminal
+from imagegen.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from imagegen.fetch import FetchResult
+
+
+@click.command("fetch", cls=Verb)
+@cluster_argument()
+@click.option(
+    "--mirror",
+    metavar="URL|DIR",
+    envvar="IMAGEGEN_MIRROR",
+    show_envvar=True,
+    help="A folder or URL laid out like the official release sites; asked before them.",
+)
+@click.option(
+    "--cache",
+    "cache_dir",
+    metavar="DIR",
+    envvar="IMAGEGEN_CACHE",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where parts are kept; default ~/.cache/imagegen/parts.",
+)
+@click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
+@format_option()
+@profiles_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    cluster: Path,
+    mirror: str | None,
+    cache_dir: Path | None,
+    offline: bool,
+    form: str,
+    profile_dirs: tuple[Path, ...],
+) -> None:
+    """Fetch the binaries that the nodes of the cluster file CLUSTER need.
+
+    Each is verified and kept in the cache. Its checksum is pinned in imagegen.lock beside CLUSTER at the
+    first fetch and binds from then on. When something is missing, everything that is missing is listed.
+    """
+    terminal: Terminal = ctx.obj
+    plan = read_plan_aloud(cluster, profile_dirs, terminal)
+
+    from imagegen.fetch import lock_path, read_lock
+    from imagegen.fetch.engine import fetch_downloads
+    from imagegen.plan.parts import list_parts, make_download
+
+    lock = read_lock(lock_path(cluster))
+    result = fetch_downloads(
+        [make_download(part) for part in list_parts(plan)],
+        lock=lock,
+        mirror=mirror or None,
+        cache_dir=cache_dir,
+        offline=offline,
+        progress=terminal.progress(),
+    )
+    terminal.data(_render_json(result) if form == "json" else _render_text(result))
+    origins = ", ".join(
+        f"{number} from the {origin}"
+        for origin in ("cache", "mirror", "release site")
+        if (number := result.count(origin))
+    )
+    size_mib = result.size / (1 << 20)
+    terminal.say(f"{count(len(result.parts), 'part')}, {size_mib:.0f} MiB: {origins}; pinned in {lock.path}")
+
+
+def _render_text(result: FetchResult) -> str:
+    rows = [(p.download.name, p.download.version, p.size, p.sha256) for p in result.parts.values()]
+    if not rows:
+        return ""
+    name_width = max(len(row[0]) for row in rows)
+    version_width = max(len(row[1]) for row in rows)
+    return "".join(
+        f"{name:{name_width}}  {version:{version_width}}  {size / (1 << 20):7.1f} MiB  {sha256}\n"
+        for name, version, size, sha256 in rows
+    )
+
+
+def _render_json(result: FetchResult) -> str:
+    parts = [
+        {
+            "name": part.download.name,
+            "version": part.download.version,
+            "url": part.download.url,
+            "path": str(part.path),
+            "sha256": part.sha256,
+            "size": part.size,
+            "origin": part.origin,
+        }
+        for part in result.parts.values()
+    ]
+    return json.dumps({"parts": parts}, indent=2) + "\n"
