@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-import imagegen
+from imagegen.cli.explain import load_codes
 from imagegen.cli.main import cli
 from imagegen.cli.verbs import VERBS, find_verb
 from imagegen.diagnostics import CODES
@@ -120,8 +117,7 @@ def _code(value: object) -> str:
 
 def render_findings() -> str:
     """Every finding with its explanation, as ``imagegen explain CODE`` prints it."""
-    for module in pkgutil.walk_packages(imagegen.__path__, "imagegen."):
-        importlib.import_module(module.name)
+    load_codes()
     out = [NOTE, "# Findings\n", "`imagegen explain CODE` prints the same.\n"]
     out += [f"## {code}: {CODES[code].title}\n\n{CODES[code].explanation}\n" for code in sorted(CODES)]
     return "\n".join(out)
@@ -137,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
