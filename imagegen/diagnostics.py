@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A place in a text: ``line`` and ``column`` count from 1, ``end_column`` is one past the last character."""
+    """A place in a text: ``line`` and ``column`` count from 1; ``end_column`` is one past the last one."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class Severity(enum.Enum):
 class Diagnostic:
     """One finding. Message grammar: lower case, no full stop, says wanted and got.
 
-    ``code`` is stable (``IMG104``); ``imagegen explain`` documents it. ``also`` are further places that take part.
+    ``code`` is stable (``IMG104``); ``imagegen explain`` documents it. ``also`` are further places involved.
     ``path`` is the place in the model, such as ``network.services``.
     """
 
@@ -79,7 +79,7 @@ CODES: dict[str, Code] = {}
 def register_code(code: str, title: str, explanation: str) -> str:
     """Document a finding beside its check; returns ``code``.
 
-    IMG0xx source, 1xx model, 2xx profiles and plan, 3xx pki, 4xx kubernetes, 5xx backends, 6xx downloads and tools.
+    IMG0xx source, 1xx model, 2xx profiles and plan, 3xx pki, 4xx kubernetes, 5xx backends, 6xx tools.
     Raises ValueError when the code is taken by another finding or is not of the form ``IMG123``.
     """
     if not re.fullmatch(r"IMG[0-6]\d\d", code):
@@ -92,7 +92,7 @@ def register_code(code: str, title: str, explanation: str) -> str:
 
 @dataclass(slots=True)
 class Report:
-    """Collects findings; nothing stops at the first one. ``sources`` maps a file name to its text for excerpts."""
+    """Collects findings; nothing stops at the first one. ``sources``: file name → its text, for excerpts."""
 
     findings: list[Diagnostic] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
@@ -149,7 +149,13 @@ class Report:
     ) -> None:
         self.findings.append(
             Diagnostic(
-                code=code, severity=severity, message=message, span=span, hint=hint, also=tuple(also), path=path
+                code=code,
+                severity=severity,
+                message=message,
+                span=span,
+                hint=hint,
+                also=tuple(also),
+                path=path,
             )
         )
 
@@ -167,7 +173,14 @@ class Report:
 
     def render_text(self) -> str:
         """Compiler-style text: place, severity, code, message, excerpt, further places, hint."""
-        return "".join(render_finding(f, self.sources) for f in self.sorted())
+        rows: dict[str, list[str]] = {}
+        out = []
+        for finding in self.sorted():
+            file = finding.span.file if finding.span else ""
+            if file not in rows:
+                rows[file] = self.sources.get(file, "").split("\n")
+            out.append(_render(finding, rows[file]))
+        return "".join(out)
 
     def render_json(self) -> str:
         return json.dumps([f.as_dict() for f in self.sorted()], indent=2, ensure_ascii=False) + "\n"
@@ -187,19 +200,22 @@ def printable(text: str) -> str:
 
 def render_finding(finding: Diagnostic, sources: Mapping[str, str]) -> str:
     """One finding as text with a trailing newline; the excerpt is left out when the source is not known."""
+    return _render(finding, sources.get(finding.span.file, "").split("\n") if finding.span else [])
+
+
+def _render(finding: Diagnostic, rows: list[str]) -> str:
     head = f"{finding.severity.value}[{finding.code}]: {printable(finding.message)}"
     lines = [f"{printable(str(finding.span))}: {head}" if finding.span else head]
     if finding.span is not None:
-        lines += _render_excerpt(finding.span, sources.get(finding.span.file, ""))
+        lines += _render_excerpt(finding.span, rows)
     lines += [f"  = also: {printable(str(place))}" for place in finding.also]
     if finding.hint:
         lines.append(f"  = help: {printable(finding.hint)}")
     return "\n".join(lines) + "\n"
 
 
-def _render_excerpt(span: Span, source: str) -> list[str]:
-    rows = source.split("\n", span.line)[: span.line]
-    if len(rows) < span.line or span.line < 1:
+def _render_excerpt(span: Span, rows: list[str]) -> list[str]:
+    if not 1 <= span.line <= len(rows) or rows == [""]:
         return []
     raw = rows[span.line - 1].rstrip("\r")
     start = max(0, span.column - 1)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "imagegen"
 
 #: lowest first; a module imports from its own level's room and from rooms on lower levels
 LEVELS = (
-    ("diagnostics", "errors", "content", "emit"),
+    ("diagnostics", "errors", "content", "emit", "yamltree"),
     ("source", "run", "fetch", "progress", "resources"),
     ("model",),
     ("kubernetes", "pki"),
@@ -27,6 +27,7 @@ NEIGHBOURS = {
     ("diagnostics", "errors"),
     ("errors", "diagnostics"),
     ("emit", "content"),
+    ("yamltree", "diagnostics"),
     ("fetch", "run"),
     ("fetch", "progress"),
     ("fetch", "resources"),

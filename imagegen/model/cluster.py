@@ -17,7 +17,7 @@ from imagegen.model.version import Version
 
 
 class Role(enum.StrEnum):
-    """What a node does. Declaration order is the order in which roles are joined in names (``etcd+master``)."""
+    """What a node does, in the order in which roles are joined in names (``etcd+master``)."""
 
     BASE = "base"
     ETCD = "etcd"
@@ -62,8 +62,8 @@ class KeyAlgorithm(enum.StrEnum):
 
 
 class BootstrapMethod(enum.StrEnum):
-    TOKEN = "token"
-    TOKEN_FILE = "token-file"
+    TOKEN = "token"  # noqa: S105
+    TOKEN_FILE = "token-file"  # noqa: S105
 
 
 class OperatingSystem(enum.StrEnum):
@@ -215,7 +215,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """One cluster, complete and valid. ``profile_dirs`` are the user's own profile folders, absolute paths."""
+    """One cluster, complete and valid. ``profile_dirs``: the user's own profile folders, absolute paths."""
 
     name: str
     kubernetes: Kubernetes

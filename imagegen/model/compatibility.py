@@ -1,4 +1,4 @@
-"""Which choices go together: facts about operating systems and a table of pairs that do not work. Data only."""
+"""Which choices go together: facts about operating systems, and the pairs that do not work. Data only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from imagegen.model.cluster import BootstrapMethod, KeyAlgorithm, OperatingSyste
 IMPOSSIBLE_PAIR = register_code(
     "IMG125",
     "two choices do not work together",
-    "Kubernetes version, container runtime, operating system and proxy mode depend on each other. The message says "
-    "which two do not fit and since when; change one of them.",
+    "Kubernetes version, container runtime, operating system and proxy mode depend on each other. The "
+    "message says which two do not fit and since when; change one of them.",
 )
 DOUBTFUL_PAIR = register_code(
     "IMG126",
@@ -53,9 +53,9 @@ _OLD_KERNEL = frozenset(system for system, facts in SYSTEMS.items() if facts.ker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRule:
-    """A combination that is wrong: every path in ``when`` has one of its values and the minor is in the interval.
+    """A combination that is wrong: every path in ``when`` has one of its values.
 
-    ``at`` is where the finding points; ``first`` and ``last`` are minors, both included.
+    ``at`` is where the finding points; ``first`` and ``last`` are the minors it is about, both included.
     """
 
     at: str
@@ -114,14 +114,14 @@ PAIR_RULES: tuple[PairRule, ...] = (
         at="image.os",
         when={"image.os": _CGROUP_2},
         last=18,
-        message="{image.os} boots with cgroup v2, which the kubelet reads since Kubernetes 1.19, got {version}",
+        message="{image.os} boots with cgroup v2, which the kubelet knows since 1.19, got {version}",
         hint="use oraclelinux-7, or a newer Kubernetes",
     ),
     PairRule(
         at="image.os",
         when={"image.os": _CGROUP_1},
         first=35,
-        message="{image.os} boots with cgroup v1, which the kubelet refuses since Kubernetes 1.35, got {version}",
+        message="{image.os} boots with cgroup v1, which the kubelet refuses since 1.35, got {version}",
         hint="use a newer operating system",
     ),
     PairRule(

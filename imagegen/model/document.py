@@ -73,7 +73,7 @@ def _key(
     examples: list[Any] | None = None,
     **limits: Any,
 ) -> Any:
-    """A key. ``spelt`` is the default as the user would write it; without it the default depends on other keys."""
+    """A key. ``spelt``: the default as the user would write it; none when it depends on other keys."""
     extra: dict[str, Any] = {"default": spelt} if spelt is not None else {}
     return Field(default, description=description, examples=examples, json_schema_extra=extra, **limits)
 
@@ -121,14 +121,14 @@ class NetworkSection(Section):
         "DNS servers of the nodes. Default: the gateway.", default=(), examples=[["10.240.0.1"]]
     )
     services: Annotated[IPv4Network | None, RANGE] = _key(
-        "The range of service addresses; the API server gets the first one. Default: 10.32.0.0/16, or another private "
-        "range when that one overlaps.",
+        "The range of service addresses; the API server gets the first one. Default: 10.32.0.0/16, or "
+        "another private range when that one overlaps.",
         default=None,
         examples=["10.32.0.0/16"],
     )
     pods: Annotated[IPv4Network | None, RANGE] = _key(
-        "The range of pod addresses, cut into one piece a node. Default: 10.200.0.0/16, or another private range when "
-        "that one overlaps.",
+        "The range of pod addresses, cut into one piece a node. Default: 10.200.0.0/16, or another "
+        "private range when that one overlaps.",
         default=None,
         examples=["10.200.0.0/16"],
     )
@@ -146,8 +146,8 @@ class NetworkSection(Section):
         spelt="flannel",
     )
     proxy: Annotated[ProxyMode | None, choice_of(ProxyMode)] = _key(
-        "How kube-proxy handles service addresses. Default: nftables where it is stable (Kubernetes 1.33, kernel 5.13), "
-        "else iptables.",
+        "How kube-proxy handles service addresses. Default: nftables where it is stable (Kubernetes "
+        "1.33, kernel 5.13), else iptables.",
         default=None,
         examples=["nftables"],
     )

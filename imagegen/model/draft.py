@@ -1,4 +1,4 @@
-"""A cluster file that may be partly wrong: what could be read of it, and which paths not to judge any further."""
+"""A cluster file that may be partly wrong: what could be read of it, and what not to judge any further."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from imagegen.diagnostics import Report, Span
+from imagegen.diagnostics import Report, Span, register_code
 from imagegen.model.document import ClusterFile, NodeEntry
 from imagegen.model.findings import Location, add_finding, find_node, model_location, path_text, place_of
 from imagegen.model.scalars import WRONG_TYPE, describe
 from imagegen.source import MappingNode, PlainText, SequenceNode, YamlNode, to_data
 
+MORE = register_code(
+    "IMG199",
+    "there are more findings than are listed",
+    "Of very many findings the first are listed. Correct those and run again.",
+)
+
 
 class SpanMap(Mapping[str, Span]):
-    """Model path → place, looked up in the node tree when asked for. ``nodes`` maps node numbers to list positions."""
+    """Model path → place, looked up when asked for. ``nodes``: node number → position in the file's list."""
 
     __slots__ = ("_nodes", "_root")
 
@@ -63,7 +70,7 @@ def _walk(node: YamlNode, location: Location) -> Iterator[Location]:
 
 @dataclass(slots=True)
 class Draft:
-    """``document`` is complete; the values at ``tainted`` paths are stand-ins for values that were already reported."""
+    """``document`` is complete; what is at ``tainted`` paths stands in for values already reported."""
 
     document: ClusterFile
     spans: SpanMap
@@ -105,11 +112,15 @@ _SECTIONS: dict[Location, type[BaseModel]] = {
 }
 
 
+#: more findings about the spelling of one file than this are counted, not listed
+MAX_FINDINGS = 500
+
+
 def read_draft(root: YamlNode, report: Report) -> Draft | None:
     """Validate the nodes against the schema; every finding goes to ``report``.
 
-    What is wrong is replaced by a stand-in and tainted, so that the checks still find everything else. None when
-    the text is not a mapping at all.
+    What is wrong is replaced by a stand-in and tainted, so that the checks still find everything else. None
+    when the text is not a mapping at all.
     """
     data = to_data(root)
     if not isinstance(data, dict):
@@ -119,44 +130,73 @@ def read_draft(root: YamlNode, report: Report) -> Draft | None:
         return None
     positions = list(range(len(data["nodes"]))) if isinstance(data.get("nodes"), list) else [0]
     tainted: set[str] = set()
-    for _ in range(3):
+    for attempt in range(4):
         try:
             document = ClusterFile.model_validate(data)
         except ValidationError as failure:
             errors = failure.errors(include_url=False)
-            if not tainted:
-                for error in errors:
-                    add_finding(error, root, _SECTIONS, report)
-            locations = {model_location(e["loc"]): e["type"] == "extra_forbidden" for e in errors}
-            tainted |= {path_text(location) for location, unknown in locations.items() if not unknown}
-            positions = _prune(data, locations, positions)
+            if attempt == 0:
+                _report_errors(errors, root, report)
+            positions = _prune(data, errors, positions, tainted)
         else:
             return Draft(document, SpanMap(root, positions), frozenset(tainted), positions)
     return None
 
 
-def _prune(data: dict[str, Any], locations: dict[Location, bool], positions: list[int]) -> list[int]:
-    """Take the bad values out of ``data``; returns the positions of the nodes that are left."""
+def _report_errors(errors: list[ErrorDetails], root: YamlNode, report: Report) -> None:
+    for error in errors[:MAX_FINDINGS]:
+        add_finding(error, root, _SECTIONS, report)
+    if len(errors) > MAX_FINDINGS:
+        message = f"and {len(errors) - MAX_FINDINGS} more findings"
+        report.error(MORE, message, root.span, hint="correct those that are listed first")
+
+
+def _prune(
+    data: dict[str, Any], errors: list[ErrorDetails], positions: list[int], tainted: set[str]
+) -> list[int]:
+    """Take bad values out of ``data`` and taint them; returns the positions of the nodes that are left."""
     bad_nodes: set[int] = set()
-    for location, unknown in locations.items():
-        if location[0] == "nodes" and len(location) > 1 and not unknown:
-            bad_nodes.add(int(location[1]))
+    for error in errors:
+        location = model_location(error["loc"])
+        is_unknown = error["type"] == "extra_forbidden"
+        if location[0] == "nodes" and len(location) > 1:
+            entry = data["nodes"][location[1]]
+            if isinstance(entry, dict) and (is_unknown or location[2:] == ("mac",)):
+                entry.pop(str(location[2]), None)
+            else:
+                bad_nodes.add(int(location[1]))
+                tainted.add("nodes[]")
             continue
-        holder: Any = data
-        for depth, part in enumerate(location[:-1]):
-            if isinstance(holder, dict) and isinstance(holder.get(str(part)), list) and part != "nodes":
-                # one bad entry spoils a short list: the key goes, the default stands in
-                location = location[: depth + 1]
-                break
-            holder = holder[part] if isinstance(holder, list) else holder.get(part, {})
-        if isinstance(holder, dict):
-            holder.pop(str(location[-1]), None)
-        stand_in = _STAND_INS.get(path_text(location))
-        if stand_in is not None and isinstance(holder, dict):
-            holder[str(location[-1])] = copy.deepcopy(stand_in)
-    nodes = data.get("nodes")
-    if bad_nodes and isinstance(nodes, list):
-        kept = [i for i in range(len(nodes)) if i not in bad_nodes]
-        data["nodes"] = [nodes[i] for i in kept] or copy.deepcopy(_STAND_INS["nodes"])
-        return [positions[i] for i in kept] or [0]
-    return positions
+        location = _shorten(data, location)
+        if not is_unknown:
+            tainted.add(path_text(location))
+        _replace(data, location)
+    if not bad_nodes:
+        return positions
+    nodes = data["nodes"]
+    kept = [i for i in range(len(nodes)) if i not in bad_nodes]
+    data["nodes"] = [nodes[i] for i in kept] or copy.deepcopy(_STAND_INS["nodes"])
+    return [positions[i] for i in kept] or [0]
+
+
+def _shorten(data: dict[str, Any], location: Location) -> Location:
+    """One bad entry spoils a short list, whose default then stands in: the location of the list."""
+    holder: Any = data
+    for depth, part in enumerate(location):
+        if not isinstance(holder, dict):
+            return location[:depth]
+        holder = holder.get(str(part))
+    return location
+
+
+def _replace(data: dict[str, Any], location: Location) -> None:
+    holder = data
+    for part in location[:-1]:
+        inner = holder.get(str(part))
+        if not isinstance(inner, dict):
+            return  # an enclosing value was replaced already
+        holder = inner
+    holder.pop(str(location[-1]), None)
+    stand_in = _STAND_INS.get(path_text(location))
+    if stand_in is not None:
+        holder[str(location[-1])] = copy.deepcopy(stand_in)

@@ -16,14 +16,14 @@ from imagegen.source import MappingNode, SequenceNode, YamlNode
 UNKNOWN_KEY = register_code(
     "IMG101",
     "a key is not known",
-    "The cluster file has a fixed set of keys; `imagegen schema` lists them. A key that is not known is an error, "
-    "because a misspelt key would otherwise silently mean the default.",
+    "The cluster file has a fixed set of keys; `imagegen schema` lists them. A key that is not known "
+    "is an error, because a misspelt key would otherwise silently mean the default.",
 )
 MISSING_KEY = register_code(
     "IMG102",
     "a required key is missing",
-    "Only version, name, kubernetes.version, network.nodes and nodes are required, and of each node its name, roles "
-    "and address. Everything else has a default.",
+    "Only version, name, kubernetes.version, network.nodes and nodes are required, and of each node "
+    "its name, roles and address. Everything else has a default.",
 )
 
 Location = tuple[str | int, ...]
@@ -38,7 +38,7 @@ def path_text(location: Sequence[str | int]) -> str:
 
 
 def find_node(root: YamlNode, location: Sequence[str | int]) -> tuple[YamlNode, Span, bool]:
-    """The deepest node on the way to ``location``, the place of its key (or its own), and whether it is all the way."""
+    """The deepest node on the way to ``location``, the place of its key, and whether it is all the way."""
     node, key = root, root.span
     for part in location:
         if isinstance(node, MappingNode) and part in node.entries:

@@ -12,9 +12,9 @@ from imagegen.model.scalars import closest, describe
 BAD_FOLDER = register_code(
     "IMG150",
     "a profile folder cannot be used",
-    "profiles: names folders relative to the cluster file. They must exist and lie below its folder, also after "
-    "symbolic links are followed, so that a cluster file from elsewhere cannot pull in other files of yours. "
-    "--profiles DIR takes any folder.",
+    "profiles: names folders relative to the cluster file. They must exist and lie below its folder, "
+    "also after symbolic links are followed, so that a cluster file from elsewhere cannot pull in "
+    "other files of yours. --profiles DIR takes any folder.",
 )
 
 

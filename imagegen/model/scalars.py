@@ -1,4 +1,4 @@
-"""How one value of the cluster file is spelt: addresses, ranges, names, durations, sizes. Text in, typed value out.
+"""How one value of the cluster file is spelt: addresses, names, durations, sizes. Text in, typed value out.
 
 Each type carries its JSON Schema, so that an editor knows what ``imagegen check`` will say.
 """
@@ -26,14 +26,15 @@ from imagegen.source import PlainText
 BAD_VALUE = register_code(
     "IMG105",
     "a value is not of the wanted form",
-    "The value is spelt in a way that this key does not take. The message says the form that is wanted, the hint how "
-    "the value probably should read.",
+    "The value is spelt in a way that this key does not take. The message says the form that is "
+    "wanted, the hint how the value probably should read.",
 )
 WRONG_TYPE = register_code(
     "IMG103",
     "a value has the wrong type",
-    "A mapping, a list, a text, a number or a truth value stands where another of them is wanted. Numbers and truth "
-    "values are written without quotes; an empty value is not the same as a missing key.",
+    "A mapping, a list, a text, a number or a truth value stands where another of them is wanted. "
+    "Numbers and truth values are written without quotes; an empty value is not the same as a missing "
+    "key.",
 )
 UNKNOWN_CHOICE = register_code(
     "IMG106",
@@ -43,14 +44,15 @@ UNKNOWN_CHOICE = register_code(
 BAD_NAME = register_code(
     "IMG107",
     "a name cannot be used as a DNS label",
-    "Names of clusters and nodes become host names, certificate names and file names. They are RFC 1123 labels: lower "
-    "case letters, digits and hyphens, at most 63 characters, a letter or digit first and last.",
+    "Names of clusters and nodes become host names, certificate names and file names. They are RFC "
+    "1123 labels: lower case letters, digits and hyphens, at most 63 characters, a letter or digit "
+    "first and last.",
 )
 UNKNOWN_VERSION = register_code(
     "IMG108",
     "the Kubernetes version is not known",
-    f"imagegen knows Kubernetes 1.{KNOWN_MINORS[0]} to 1.{KNOWN_MINORS[-1]}. The version is exact, with three numbers, "
-    "because an image is built from exact binaries.",
+    f"imagegen knows Kubernetes 1.{KNOWN_MINORS[0]} to 1.{KNOWN_MINORS[-1]}. The version is exact, with"
+    " three numbers, because an image is built from exact binaries.",
 )
 
 
@@ -94,7 +96,7 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Spelt:
-    """Annotation of a type that is written as one scalar. ``parse`` gets the text and raises ``refuse(...)``."""
+    """Annotation of a type that is one scalar. ``parse`` gets the text and raises ``refuse(...)``."""
 
     parse: Callable[[str], Any]
     wanted: str
@@ -333,7 +335,7 @@ def parse_kubernetes_version(text: str) -> Version:
 def parse_snapshot(text: str) -> str:
     try:
         if re.fullmatch(r"\d{8}T\d{6}Z", text):
-            datetime.strptime(text, "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 - only the form matters
+            datetime.strptime(text, "%Y%m%dT%H%M%SZ")
             return text
     except ValueError:
         pass

@@ -1,4 +1,4 @@
-"""The JSON Schema of the cluster file, for editors. What depends on two keys at once only ``imagegen check`` can say."""
+"""The JSON Schema of the cluster file, for editors. It knows each key alone, ``imagegen check`` all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that two values of a cluster file can get wrong together. Each module adds findings to a Review."""
+"""What two values of a cluster file can get wrong together. Each module adds findings to a Review."""
 
 from __future__ import annotations
 
@@ -19,3 +19,4 @@ def check_cluster(resolved: Resolved, draft: Draft, report: Report) -> None:
     review = Review(cluster=resolved.cluster, draft=draft, report=report, moved=resolved.moved)
     for check in (check_choices, check_network, check_nodes, check_roles, check_policy, check_access):
         check(review)
+    review.finish()

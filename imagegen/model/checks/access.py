@@ -13,37 +13,40 @@ from imagegen.model.scalars import describe
 BAD_USER = register_code(
     "IMG140",
     "the login name is not usable",
-    "Login names begin with a lower case letter or underscore and have at most 32 lower case letters, digits, hyphens "
-    "and underscores. Names that the system or a component of Kubernetes uses are taken.",
+    "Login names begin with a lower case letter or underscore and have at most 32 lower case letters, "
+    "digits, hyphens and underscores. Names that the system or a component of Kubernetes uses are "
+    "taken.",
 )
 BAD_KEY = register_code(
     "IMG141",
     "an SSH key is not a usable public key",
-    "Each entry is one line of an authorized_keys file: options (optional), type, base64 and a comment. RSA keys have at "
-    "least 2048 bits; DSA keys are not accepted by OpenSSH any more.",
+    "Each entry is one line of an authorized_keys file: options (optional), type, base64 and a "
+    "comment. RSA keys have at least 2048 bits; DSA keys are not accepted by OpenSSH any more.",
 )
 PRIVATE_KEY = register_code(
     "IMG142",
     "a private key was put into the cluster file",
-    "access.ssh_authorized_keys takes public keys (the .pub file). A private key in a cluster file is readable for "
-    "everyone who gets the file: consider it lost and make a new one.",
+    "access.ssh_authorized_keys takes public keys (the .pub file). A private key in a cluster file is "
+    "readable for everyone who gets the file: consider it lost and make a new one.",
 )
 NO_KEY = register_code(
     "IMG143",
     "nobody can log in",
-    "There are no SSH keys and never passwords, so nobody can log in to the nodes. That is fine where nodes are replaced "
-    "and never repaired; otherwise add a public key to access.ssh_authorized_keys.",
+    "There are no SSH keys and never passwords, so nobody can log in to the nodes. That is fine where "
+    "nodes are replaced and never repaired; otherwise add a public key to access.ssh_authorized_keys.",
 )
 
 #: users of the distributions and of the components; a login of that name would clash
 RESERVED_USERS = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody sshd messagebus "
-    "adm shutdown halt operator ftp chrony ntp polkitd dbus tss etcd haproxy containerd docker kubelet kubernetes "
-    "csr-approver flannel debian-etcd _apt _chrony".split()
+    (
+        *("root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy"),
+        *("www-data", "backup", "list", "irc", "gnats", "nobody", "sshd", "messagebus", "adm", "shutdown"),
+        *("halt", "operator", "ftp", "chrony", "ntp", "polkitd", "dbus", "tss", "_apt", "_chrony", "syslog"),
+        *("etcd", "haproxy", "containerd", "docker", "kubelet", "kubernetes", "flannel", "csr-approver"),
+    )
 )
 _RESERVED_PREFIXES = ("kube-", "systemd-", "etcd-", "imagegen")
 
-#: SSH key types → number of the field that holds the size of an RSA key, 0 for fixed sizes
 _KEY_TYPES = frozenset(
     {
         "ssh-ed25519",

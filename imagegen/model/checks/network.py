@@ -12,39 +12,41 @@ from imagegen.model.review import Review
 OVERLAP = register_code(
     "IMG104",
     "two address ranges overlap",
-    "Nodes, services and pods need ranges of their own: an address in two of them is reached in one of the two ways "
-    "only. Change one of the ranges; private ranges are 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16.",
+    "Nodes, services and pods need ranges of their own: an address in two of them is reached in one of"
+    " the two ways only. Change one of the ranges; private ranges are 10.0.0.0/8, 172.16.0.0/12 and "
+    "192.168.0.0/16.",
 )
 RANGE_SIZE = register_code(
     "IMG123",
     "an address range has the wrong size",
-    "Every node gets one piece of network.pods, with the prefix length network.node_cidr_mask_size; the controller "
-    "manager cuts at most 65,536 pieces. The API server takes a service range of at most 20 bits (/12), and the DNS "
-    "service needs the tenth address. network.nodes must hold the nodes.",
+    "Every node gets one piece of network.pods, with the prefix length network.node_cidr_mask_size; "
+    "the controller manager cuts at most 65,536 pieces. The API server takes a service range of at "
+    "most 20 bits (/12), and the DNS service needs the tenth address. network.nodes must hold the "
+    "nodes.",
 )
 BAD_GATEWAY = register_code(
     "IMG124",
     "the gateway or a name server cannot be reached that way",
-    "The gateway is an address in network.nodes that no node has. Name servers lie outside the ranges of pods and "
-    "services, because nodes need them before there are any.",
+    "The gateway is an address in network.nodes that no node has. Name servers lie outside the ranges "
+    "of pods and services, because nodes need them before there are any.",
 )
 BAD_DNS = register_code(
     "IMG115",
     "the DNS service address is not usable",
-    "network.dns is an address in network.services, but not the first one (that is the API server's), nor the network "
-    "or broadcast address.",
+    "network.dns is an address in network.services, but not the first one (that is the API server's), "
+    "nor the network or broadcast address.",
 )
 MOVED = register_code(
     "IMG127",
     "a default range gave way to another range",
-    "network.services or network.pods was not given, and the usual default overlaps a range of this cluster, so "
-    "another private range was taken. Write it into the file to make it explicit.",
+    "network.services or network.pods was not given, and the usual default overlaps a range of this "
+    "cluster, so another private range was taken. Write it into the file to make it explicit.",
 )
 NO_POD_NETWORK = register_code(
     "IMG128",
     "pods of different nodes cannot talk to each other",
-    "The CNI choice `loopback` gives pods no network, and `bridge` one that ends at the node unless something else "
-    "routes between the nodes. With more than one worker that is rarely wanted.",
+    "The CNI choice `loopback` gives pods no network, and `bridge` one that ends at the node unless "
+    "something else routes between the nodes. With more than one worker that is rarely wanted.",
 )
 
 _FREE = tuple(
@@ -111,7 +113,8 @@ def _check_sizes(review: Review) -> None:
         return
     workers = len(review.cluster.nodes_with(Role.WORKER))
     if workers > 1 << (mask - prefix):
-        message = f"pods {network.pods} has {1 << (mask - prefix)} pieces of /{mask}, wanted {workers}, one a worker"
+        pieces = 1 << (mask - prefix)
+        message = f"pods {network.pods} has {pieces} pieces of /{mask}, wanted {workers}, one a worker"
         need = mask - (workers - 1).bit_length()
         review.error(RANGE_SIZE, message, "network.pods", hint=f"a /{need} is enough", needs=(*both, "nodes"))
     if mask > 25:

@@ -19,7 +19,8 @@ DUPLICATE_ADDRESS = register_code(
 DUPLICATE_MAC = register_code(
     "IMG112",
     "two nodes have the same MAC address",
-    "The MAC address finds the network card of one node; two cards with one address on one network do not work.",
+    "The MAC address finds the network card of one node; two cards with one address on one network do "
+    "not work.",
 )
 BAD_ADDRESS = register_code(
     "IMG113",
@@ -29,14 +30,15 @@ BAD_ADDRESS = register_code(
 NEEDS_STATIC = register_code(
     "IMG119",
     "a node needs a fixed address",
-    "etcd members, masters and load balancers are named by address in certificates and in the configuration of other "
-    "nodes, so they cannot take their address by DHCP. Workers and base nodes can.",
+    "etcd members, masters and load balancers are named by address in certificates and in the "
+    "configuration of other nodes, so they cannot take their address by DHCP. Workers and base nodes "
+    "can.",
 )
 ANONYMOUS_CARD = register_code(
     "IMG120",
     "DHCP nodes cannot be told apart",
-    "A node with a dynamic address is found by its MAC address: in the DHCP server's list, and by the lab. With several "
-    "such nodes, give each its mac.",
+    "A node with a dynamic address is found by its MAC address: in the DHCP server's list, and by the "
+    "lab. With several such nodes, give each its mac.",
 )
 
 _STATIC_ROLES = (Role.ETCD, Role.MASTER, Role.LB)

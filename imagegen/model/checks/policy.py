@@ -10,14 +10,14 @@ from imagegen.model.review import Review
 BAD_LIFETIME = register_code(
     "IMG130",
     "a certificate lifetime does not work",
-    "Lifetimes are at least an hour, and no certificate outlives the authority that signed it: pki.lifetime is at most "
-    "pki.ca_lifetime.",
+    "Lifetimes are at least an hour, and no certificate outlives the authority that signed it: "
+    "pki.lifetime is at most pki.ca_lifetime.",
 )
 ENDLESS_TOKEN = register_code(
     "IMG131",
     "the bootstrap token never expires",
-    "Whoever has a bootstrap token can join a node. With token_lifetime: 0 a seed that leaks is a risk for as long as the "
-    "cluster exists.",
+    "Whoever has a bootstrap token can join a node. With token_lifetime: 0 a seed that leaks is a risk"
+    " for as long as the cluster exists.",
 )
 
 SHORTEST = timedelta(hours=1)

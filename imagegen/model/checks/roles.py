@@ -12,32 +12,33 @@ from imagegen.model.review import Review
 EVEN_ETCD = register_code(
     "IMG116",
     "an even number of etcd members",
-    "etcd works while more than half of its members do. Two members stand fewer failures than one, four no more than "
-    "three; use an odd number.",
+    "etcd works while more than half of its members do. Two members stand fewer failures than one, "
+    "four no more than three; use an odd number.",
 )
 MISSING_ROLE = register_code(
     "IMG117",
     "a role is missing that another role needs",
-    "Masters need etcd, workers and load balancers need a master, etcd alone serves nobody. A cluster of `base` nodes "
-    "only is fine, and so is one without workers.",
+    "Masters need etcd, workers and load balancers need a master, etcd alone serves nobody. A cluster "
+    "of `base` nodes only is fine, and so is one without workers.",
 )
 ROLES_APART = register_code(
     "IMG118",
     "roles cannot be on one node",
-    "`base` means a prepared host without anything on it, so it goes with no other role. A load balancer listens on "
-    "the port of the API server, so it cannot be on a master unless the endpoint has another port.",
+    "`base` means a prepared host without anything on it, so it goes with no other role. A load "
+    "balancer listens on the port of the API server, so it cannot be on a master unless the endpoint "
+    "has another port.",
 )
 NO_API = register_code(
     "IMG121",
     "it is not clear where the API is",
-    "With one load balancer the API is there, else with one master on that master. Otherwise say control_plane.endpoint, "
-    "usually a virtual address or a DNS name.",
+    "With one load balancer the API is there, else with one master on that master. Otherwise say "
+    "control_plane.endpoint, usually a virtual address or a DNS name.",
 )
 BAD_ENDPOINT = register_code(
     "IMG122",
     "the endpoint does not lead to the API",
-    "control_plane.endpoint is a DNS name, an address outside the cluster (a balancer of your own), a virtual address, or "
-    "the address of a load balancer or master. A master listens on port 6443.",
+    "control_plane.endpoint is a DNS name, an address outside the cluster (a balancer of your own), a "
+    "virtual address, or the address of a load balancer or master. A master listens on port 6443.",
 )
 
 # role → the role that must exist for it, and why
