@@ -48,7 +48,8 @@ class Seed:
     user_data: bytes
     meta_data: bytes
     network_config: bytes
-    instance_id: str
+    #: SHA-256 over user-data and network-config, hexadecimal
+    digest: str
     is_secret: bool
 
     def files(self) -> dict[str, bytes]:
@@ -126,13 +127,14 @@ class CloudInit:
         digest = shared.digest.copy()
         digest.update(tail)
         digest.update(network_config)
-        instance_id = f"iid-{node.name}-{digest.hexdigest()[:12]}"
+        content_id = digest.hexdigest()
+        instance_id = f"iid-{node.name}-{content_id[:12]}"
         return Seed(
             node=node,
             user_data=shared.head + tail,
             meta_data=f"instance-id: {instance_id}\nlocal-hostname: {node.name}\n".encode(),
             network_config=network_config,
-            instance_id=instance_id,
+            digest=content_id,
             is_secret=shared.is_secret or any(is_secret(file.content) for file in own),
         )
 
