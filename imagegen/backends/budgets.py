@@ -15,8 +15,8 @@ OVER_BUDGET = register_code(
     "a node's user-data is larger than the platform can carry",
     "Each platform hands user-data over in its own channel, and cuts or refuses what is too long: GCE takes "
     "256 KiB a metadata value and 512 KiB in all, VMware 64 KiB a guestinfo value, counted after gzip and "
-    "base64. QEMU and VirtualBox get a seed ISO, which has no limit. Move large files into the image (phase bake: a "
-    "golden image), or take the platform out of `targets`.",
+    "base64. QEMU and VirtualBox get a seed ISO, which has no limit. Move large files into the image (phase "
+    "bake, golden image), or take the platform out of `targets`.",
 )
 
 
@@ -62,7 +62,9 @@ def _base64_size(size: int) -> int:
 
 
 class BudgetCheck:
-    """Checks the seeds of one cluster; nodes with the same roles that fail for the same reason are told once."""
+    """Checks the seeds of one cluster; nodes with the same roles that fail for the same reason are told
+    once.
+    """
 
     def __init__(self, targets: Iterable[Target], report: Report) -> None:
         self._budgets = [(target, BUDGETS[target]) for target in targets if target in BUDGETS]
@@ -105,8 +107,8 @@ class BudgetCheck:
         how = " after gzip and base64" if packed else ""
         self._report.error(
             OVER_BUDGET,
-            f"user-data of {seed.node.name} has {size:,} bytes{how}, but {target.value} takes {limit:,} {what}; "
-            f"the largest entries are {shown}",
+            f"user-data of {seed.node.name} has {size:,} bytes{how}, but {target.value} takes {limit:,} "
+            f"{what}; the largest entries are {shown}",
             seed.node.span,
             hint=f"put large files into the image, or take {target.value} out of targets",
             also=[Span(e.origin.where, e.origin.line, 1) for e in largest if e.origin.line],

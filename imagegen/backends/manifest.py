@@ -32,7 +32,9 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The artifacts of one output folder by path. ``cluster`` is the name of the cluster that it belongs to."""
+    """The artifacts of one output folder by path. ``cluster`` is the name of the cluster that it belongs
+    to.
+    """
 
     cluster: str
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)

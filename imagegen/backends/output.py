@@ -200,7 +200,9 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def stream(self, path: str, *, inputs: str, secret: bool = False) -> Iterator[Callable[[bytes], None]]:
-        """Like ``write`` for a file that is made piece by piece: yields the function that takes the pieces."""
+        """Like ``write`` for a file that is made piece by piece: yields the function that takes the
+        pieces.
+        """
         name = self._next_name()
         size, digest = 0, hashlib.sha256()
 

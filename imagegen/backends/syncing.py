@@ -12,7 +12,9 @@ _FSYNC_EACH = 32
 
 
 def sync_files(folder: int, names: Sequence[str]) -> None:
-    """Synchronise the files ``names`` in the open folder ``folder``, and the folder itself. Raises OSError."""
+    """Synchronise the files ``names`` in the open folder ``folder``, and the folder itself. Raises
+    OSError.
+    """
     if len(names) > _FSYNC_EACH:
         _syncfs(folder)
         return
