@@ -52,6 +52,6 @@ def command(
     ctx.exit(InputError.exit_code if failed else 0)
 
 
-def count(number: int, noun: str) -> str:
-    """``1 node``, ``2 nodes``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 node``, ``2 nodes``; ``plural`` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -76,6 +76,12 @@ def output_option(function: Function) -> Function:
     )(function)
 
 
+def force_option(function: Function) -> Function:
+    return click.option(
+        "--force", is_flag=True, help="Replace files in OUT even when imagegen did not make them."
+    )(function)
+
+
 def node_option(*, multiple: bool) -> Callable[[Function], Function]:
     return click.option(
         "-n",

@@ -1,0 +1,53 @@
+"""``imagegen render``: everything that the nodes need on first boot, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imagegen.cli.options import (
+    cluster_argument,
+    force_option,
+    format_option,
+    output_option,
+    profiles_option,
+    secrets_option,
+)
+from imagegen.cli.output import Job, run_job
+from imagegen.cli.terminal import Terminal
+from imagegen.cli.verbs import Verb
+
+
+@click.command("render", cls=Verb)
+@cluster_argument()
+@output_option
+@secrets_option
+@profiles_option
+@force_option
+@format_option()
+@click.pass_obj
+def command(
+    terminal: Terminal,
+    cluster: Path,
+    out: Path,
+    secrets_dir: Path | None,
+    profile_dirs: tuple[Path, ...],
+    force: bool,
+    form: str,
+) -> None:
+    """Write what the nodes of CLUSTER need on first boot into OUT.
+
+    Makes the PKI in the secret store when it is not there yet and keeps it otherwise; writes user-data,
+    meta-data and network-config of every node, kubeconfigs, plan.json and manifest.json. Needs no root and
+    no network, and starts no process.
+    """
+    job = Job(
+        cluster_file=cluster,
+        out=out,
+        secrets_dir=secrets_dir,
+        profile_dirs=profile_dirs,
+        force=force,
+        with_iso=False,
+    )
+    run_job(job, form, terminal)
