@@ -20,7 +20,7 @@ help: ## show this menu
 
 demo: $(STAMP) ## render the quickstart cluster, with PKI and seed ISOs, into ./demo
 	@test -e $(OUT)/cluster.yaml || $(BIN)/imagegen new $(OUT) --example quickstart --quiet
-	@$(BIN)/imagegen render $(OUT)/cluster.yaml -o $(OUT)/out
+	@$(BIN)/imagegen seed $(OUT)/cluster.yaml -o $(OUT)/out
 
 test: $(STAMP) packages ## run every test: unit, faults, foreign judges
 	$(BIN)/pytest -n 2 --dist loadgroup
