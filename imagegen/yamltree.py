@@ -163,7 +163,7 @@ class TreeBuilder:
                 elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
                     self.open_collection(event, kind is yaml.MappingStartEvent)
                 elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-                    self.close_collection()
+                    self.close_collection(event)
                 elif kind is yaml.AliasEvent:
                     self.add_alias(event)
                 elif kind is yaml.DocumentStartEvent:
@@ -242,8 +242,10 @@ class TreeBuilder:
         self.starts.append((event.anchor, self.count - 1))
         self.merges.append([])
 
-    def close_collection(self) -> None:
+    def close_collection(self, event: Any) -> None:
         node = self.stack.pop()
+        if event.end_mark.line + 1 == node.line:
+            node.end_column = event.end_mark.column + 1
         self.keys.pop()
         anchor, start = self.starts.pop()
         merges = self.merges.pop()

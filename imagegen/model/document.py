@@ -78,10 +78,23 @@ def _key(
     return Field(default, description=description, examples=examples, json_schema_extra=extra, **limits)
 
 
+_UPPER = {word: word.upper() for word in ("ca", "cidr", "cni", "dns", "mac", "ntp", "os", "pki", "ssh")}
+
+
+def _title(name: str) -> str:
+    """``node_cidr_mask_size`` → ``node CIDR mask size``"""
+    return " ".join(_UPPER.get(word, word) for word in name.split("_"))
+
+
 class Section(BaseModel):
     """A mapping of the file: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        field_title_generator=lambda name, _: _title(name),
+        model_title_generator=lambda model: (model.__doc__ or "").rstrip("."),
+    )
 
 
 class KubernetesSection(Section):

@@ -20,12 +20,16 @@ def cluster_schema() -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> None:
-    """Defaults of whole sections say nothing that the defaults of their keys do not."""
+    """Defaults that depend on other keys are prose; free mappings take no keys beside their pattern."""
     if isinstance(schema, dict):
-        if "$ref" in schema:
+        if (
+            "$ref" in schema
+            or schema.get("default", ...) is None
+            or "Default: " in str(schema.get("description"))
+        ):
             schema.pop("default", None)
-        for key in [k for k, v in schema.items() if k == "default" and v is None]:
-            del schema[key]
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
         for value in schema.values():
             _tidy(value)
     elif isinstance(schema, list):

@@ -19,10 +19,9 @@ OVERLAP = register_code(
 RANGE_SIZE = register_code(
     "IMG123",
     "an address range has the wrong size",
-    "Every node gets one piece of network.pods, with the prefix length network.node_cidr_mask_size; "
-    "the controller manager cuts at most 65,536 pieces. The API server takes a service range of at "
-    "most 20 bits (/12), and the DNS service needs the tenth address. network.nodes must hold the "
-    "nodes.",
+    "Every worker gets one piece of network.pods, with the prefix length network.node_cidr_mask_size, so "
+    "there must be enough pieces. A service range has at most 20 bits (/12), which every version of the API "
+    "server takes, and the DNS service needs the tenth address. network.nodes must have room for the nodes.",
 )
 BAD_GATEWAY = register_code(
     "IMG124",
@@ -106,9 +105,8 @@ def _check_sizes(review: Review) -> None:
     mask, prefix = network.node_cidr_mask_size, network.pods.prefixlen
     at = "network.node_cidr_mask_size" if review.is_written("network.node_cidr_mask_size") else "network.pods"
     both = ("network.pods", "network.node_cidr_mask_size")
-    if prefix > mask or mask - prefix > 16:
-        wanted = f"from /{max(mask - 16, 8)} to /{mask}"
-        message = f"pods {network.pods} cannot be cut into pieces of /{mask}, wanted a range {wanted}"
+    if prefix > mask:
+        message = f"pods {network.pods} cannot be cut into pieces of /{mask}, wanted a larger range"
         review.error(RANGE_SIZE, message, at, needs=both)
         return
     workers = len(review.cluster.nodes_with(Role.WORKER))
