@@ -28,6 +28,7 @@ from imagegen.plan.profiles import Profiles
 COMPONENTS: tuple[str, ...] = (
     "identity",
     "host",
+    "platform",
     "access",
     "firewall",
     "certificates",

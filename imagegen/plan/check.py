@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 
 from imagegen.diagnostics import Report, Span, register_code
 from imagegen.model.cluster import Node, Role
@@ -58,9 +57,9 @@ PARENT = register_code(
 )
 SHADOW = register_code(
     "IMG224",
-    "a file where a unit goes",
-    "imagegen writes units to /etc/systemd/system. A file of the same path is a second opinion on that "
-    "unit: use `units:`.",
+    "a file where imagegen writes itself",
+    "imagegen writes units to /etc/systemd/system, and sysctls and kernel modules to files of its own. A "
+    "file of the same path is a second opinion on them: use `units:`, `sysctls:` or `modules:`.",
 )
 PORTS = register_code(
     "IMG225",
@@ -89,6 +88,12 @@ _MODE = re.compile(r"[0-7]{4}")
 _LINKED = ("/bin", "/sbin", "/lib", "/lib64", "/var/run", "/var/lock")
 _VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108
 _UNIT_FOLDER = "/etc/systemd/system"
+#: what ``backends.settings`` makes of sysctls and modules
+_SETTINGS = frozenset(
+    f"/etc/{folder}/{stem}.conf"
+    for folder in ("sysctl.d", "modules-load.d")
+    for stem in ("90-imagegen", "91-imagegen-node")
+)
 
 _Spans = Mapping[tuple[str, str], Span]
 
@@ -190,6 +195,9 @@ def _check_places(
             found.error(
                 SHADOW, item, f"is also unit {name} (from {unit.origin})", "describe the unit under `units:`"
             )
+        elif item.path in _SETTINGS:
+            hint = "use `sysctls:` or `modules:`, or another name"
+            found.error(SHADOW, item, "is a file that imagegen writes itself", hint)
 
 
 def _check_owners(items: Iterable[Item], everything: Iterable[Item], found: _Findings) -> None:
@@ -235,11 +243,13 @@ def _check_phases(items: Iterable[Item], found: _Findings) -> None:
 
 def _check_ports(ports: Sequence[Port], found: _Findings) -> None:
     ordered = sorted(ports, key=lambda p: (p.protocol, p.first, p.last))
-    for one, other in pairwise(ordered):
-        if one.protocol == other.protocol and other.first <= one.last:
-            found.error(
-                PORTS, other, f"{other.purpose} overlaps {name_item(one)}, {one.purpose} (from {one.origin})"
-            )
+    widest: Port | None = None
+    for port in ordered:
+        if widest is not None and widest.protocol == port.protocol and port.first <= widest.last:
+            other = f"{name_item(widest)}, {widest.purpose} (from {widest.origin})"
+            found.error(PORTS, port, f"{port.purpose} overlaps {other}")
+        if widest is None or widest.protocol != port.protocol or port.last > widest.last:
+            widest = port
     for port in ports:
         if not 1 <= port.first <= port.last <= 65535:
             found.error(PORTS, port, "wanted a range within 1-65535")

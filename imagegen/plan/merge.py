@@ -107,10 +107,7 @@ def _settle(opinions: list[Opinion], report: Report, replacements: Replacements)
 
 def report_conflict(first: Opinion, second: Opinion, report: Report) -> None:
     """One IMG201 that names both origins and what differs; the user's own text is its place."""
-    if first.span is None or (second.span is not None and second.span.file != first.span.file):
-        here, there = second, first
-    else:
-        here, there = first, second
+    here, there = (second, first) if first.span is None and second.span is not None else (first, second)
     hint = "make the two say the same, or remove one"
     if here.span is not None and there.span is None:
         hint = "remove the entry, or add `replace: true` to it"

@@ -29,7 +29,7 @@ from imagegen.plan.items import (
 from imagegen.plan.merge import Opinion
 from imagegen.plan.profile_format import SECTIONS, SYSCTL_KEYS, SYSCTL_RULE, TOP_KEYS, Key, Section
 from imagegen.plan.profile_sources import SourceFault, read_profile_source
-from imagegen.source import NOTHING, MappingNode, ScalarNode, SequenceNode, YamlNode
+from imagegen.yamltree import NOTHING, MappingNode, ScalarNode, SequenceNode, YamlNode
 
 UNKNOWN_KEY = register_code(
     "IMG213",

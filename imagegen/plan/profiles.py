@@ -17,7 +17,8 @@ from imagegen.plan.merge import Opinion
 from imagegen.plan.profile_entries import ProfileFile, read_profile
 from imagegen.plan.profile_format import PROFILE_NAME
 from imagegen.resources import find_resource
-from imagegen.source import MappingNode, display_name, parse_yaml, read_source
+from imagegen.source import display_name, parse_yaml, read_source
+from imagegen.yamltree import MappingNode
 
 FOLDER = register_code(
     "IMG210",
