@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -320,16 +321,12 @@ class OutputFolder:
             return
         self._stage_journal()
         sync_files(self._staging, [_JOURNAL, *(name for _, name in self._pending)])
-        self._pending.sort()
-        folders = sorted({path.rpartition("/")[0] for path, _ in self._pending})
-        staged = iter(self._pending)
-        path, name = next(staged)
-        for folder in folders:
+        self._pending.sort(key=lambda pair: pair[0].rpartition("/"))
+        for folder, pairs in itertools.groupby(self._pending, key=lambda pair: pair[0].rpartition("/")[0]):
             with open_below(self._root, folder, self._folders) as handle:
-                while path.rpartition("/")[0] == folder:
+                for path, name in pairs:
                     os.rename(name, path.rpartition("/")[2], src_dir_fd=self._staging, dst_dir_fd=handle)
                     self.summary.written += 1
-                    path, name = next(staged, ("\0/", ""))
         self._pending.clear()
 
     def _stage_journal(self) -> None:
