@@ -121,3 +121,16 @@ class Verb(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(talk_options())
+
+
+class VerbGroup(click.Group):
+    """A verb with verbs of its own; a word that it does not know gets a suggestion."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(
+                f"no such verb: {ctx.info_name} {args[0]}{suggest(args[0], self.commands)}", ctx
+            )
+        return super().resolve_command(ctx, args)
