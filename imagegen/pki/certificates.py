@@ -250,3 +250,24 @@ def _compare_names(names: Names, dns: Sequence[str], addresses: Sequence[IPv4Add
 
 def _join(words: frozenset[str]) -> str:
     return ", ".join(sorted(words)) or "none"
+
+
+def find_foreign_source(certificate: x509.Certificate, source: str) -> bool:
+    """Whether etcd would refuse a client with this certificate that dials from ``source``.
+
+    etcd compares the peer's address with the addresses in a client certificate that has any names
+    (client/pkg/transport/listener_tls.go); names that DNS must resolve are not looked at here.
+    """
+    names = read_names(certificate)
+    return bool(names.addresses) and source not in names.addresses
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether the certificate may sign others, by basicConstraints or keyUsage."""
+    out = False
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.BasicConstraints):
+            out |= extension.value.ca
+        elif isinstance(extension.value, x509.KeyUsage):
+            out |= extension.value.key_cert_sign
+    return out

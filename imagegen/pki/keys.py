@@ -68,6 +68,11 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 |
     return found
 
 
+def can_sign_tokens(key: PrivateKey) -> bool:
+    """Whether Kubernetes signs service-account tokens with such a key (pkg/serviceaccount/jwt.go)."""
+    return not isinstance(key, ed25519.Ed25519PrivateKey)
+
+
 def name_algorithm(public: object) -> str:
     """``ecdsa-p256``, ``rsa-2048``, ``ed25519``, else what it is in the library's words."""
     if isinstance(public, ec.EllipticCurvePublicKey):
