@@ -306,4 +306,5 @@ def _explain_refusal(edge: Edge, refusal: Refusal, host: str) -> str:
         (edge.pair, edge.trust) if refusal.side == "client" else (edge.client_pair, edge.client_trust)
     )
     reason = f"not signed by {trust}" if refusal.reason in _UNTRUSTED else refusal.reason
-    return f"the {refusal.side} refuses {other or 'a client without a certificate'}: {reason} (dialled as {host})"
+    who = other or "a client without a certificate"
+    return f"the {refusal.side} refuses {who}: {reason} (dialled as {host})"
