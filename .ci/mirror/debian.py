@@ -6,6 +6,7 @@ The archive is the one that the machine's own apt configuration names.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class DebianArchive:
         ]
         argv = [word for option in options for word in ("-o", option)]
         if not (state / "complete").exists():
-            line = f"[signed-by={_KEYRING}] {self._archive()} {self.suite} main"
+            line = f"[signed-by={_KEYRING}] {find_archive()} {self.suite} main"
             sources.write_text(f"deb {line}\ndeb-src {line}\n", "utf-8")
             try:
                 self.runner.run(["apt-get", *argv, "update"], env=_proxies())
@@ -83,16 +84,23 @@ class DebianArchive:
             (state / "complete").touch()
         return argv
 
-    def _archive(self) -> str:
-        """The address of the Debian archive that this machine uses."""
-        done = self.runner.run(
-            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"]
-        )
-        for row in done.stdout.splitlines():
-            origin, label, component, address = row.split("|", 3)
-            if (origin, label, component) == ("Debian", "Debian", "main"):
+
+def find_archive(folder: Path = Path("/etc/apt")) -> str:
+    """The address of the Debian archive in apt's own sources; raises Unavailable.
+
+    Read from the files, because ``apt-get indextargets`` is silent until lists were downloaded.
+    """
+    files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
+    for path in files:
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        if path.suffix == ".sources":
+            found = re.findall(r"^URIs:(.*)$", text, re.MULTILINE)
+        else:
+            found = re.findall(r"^deb(?:\s+\[[^\]]*\])?\s+(\S+)", text, re.MULTILINE)
+        for address in " ".join(found).split():
+            if address.rstrip("/").endswith("/debian"):
                 return address
-        raise Unavailable("apt knows no Debian archive; run apt-get update")
+    raise Unavailable("apt's sources name no Debian archive")
 
 
 def _proxies() -> dict[str, str]:

@@ -29,7 +29,11 @@ class GoModule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoProgram:
-    """``package`` is the import path; ``variables`` are set with ``-X``; ``cgo`` links C in statically."""
+    """``package`` is the import path; ``variables`` are set with ``-X``; ``cgo`` links C in statically.
+
+    ``without`` are imports that are taken out of the package's ``main.go``, where they only register
+    something and need modules that cannot be had.
+    """
 
     module: GoModule
     package: str
@@ -37,6 +41,7 @@ class GoProgram:
     variables: tuple[tuple[str, str], ...] = ()
     tags: tuple[str, ...] = ("netgo", "osusergo")
     cgo: bool = False
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ class GoBuilder:
 
     def build(self, program: GoProgram, target: Path, env: Mapping[str, str] | None = None) -> None:
         """Build one static program into ``target``; raises Unavailable and CommandError."""
-        scratch = self._prepare(program.module)
+        scratch = self._prepare_copy(program) if program.without else self._prepare(program.module)
         flags = ["-s", "-w", *(f"-X {name}={value}" for name, value in program.variables)]
         if program.cgo:
             flags.append("-extldflags=-static")
@@ -92,6 +97,24 @@ class GoBuilder:
         if not (scratch / "go.mod").is_file():
             shutil.copyfile(source / "go.sum", scratch / "go.sum")
             (scratch / "go.mod").write_text(text, "utf-8")
+        return scratch
+
+    def _prepare_copy(self, program: GoProgram) -> Path:
+        """A changed copy of the module's own source; it is built as if it were checked out."""
+        source = self.download(program.module)
+        scratch = self._folder(f"{program.module}-changed".replace("/", "_"))
+        shutil.rmtree(scratch)
+        shutil.copytree(source, scratch, copy_function=shutil.copyfile)
+        for folder in (scratch, *(p for p in scratch.rglob("*") if p.is_dir())):
+            # the module cache is read-only
+            folder.chmod(0o755)
+        main = scratch / "main.go"
+        lines = main.read_text("utf-8").splitlines(keepends=True)
+        unwanted = {f'_ "{name}"' for name in program.without}
+        kept = [line for line in lines if line.strip() not in unwanted]
+        if len(lines) - len(kept) != len(unwanted):
+            raise Unavailable(f"{program.module}: main.go does not import {', '.join(program.without)}")
+        main.write_text("".join(kept), "utf-8")
         return scratch
 
     def _folder(self, name: str) -> Path:

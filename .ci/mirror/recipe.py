@@ -156,11 +156,12 @@ def _flannel(part: Part) -> Recipe:
         package=_FLANNEL,
         name="flanneld",
         variables=((f"{_FLANNEL}/pkg/version.Version", f"v{part.version}"),),
+        without=(f"{_FLANNEL}/pkg/backend/tencentvpc",),
     )
     return Recipe(
         programs=((part.member("flanneld"), program),),
         files=((part.member("mk-docker-opts.sh"), module, "dist/mk-docker-opts.sh"),),
-        note="without the udp backend",
+        note="without the backends udp and tencentvpc",
     )
 
 

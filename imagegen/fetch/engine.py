@@ -50,15 +50,14 @@ def fetch_downloads(
     site. Raises FetchError that lists every missing part, and UsageError for a mirror or cache that cannot be
     used. Parts that did come are in the cache and in the lock even then.
     """
-    cancel = threading.Event()
-    client = client or HttpClient(cancel=cancel)
-    sources: list[Source] = [open_mirror(mirror, client, cancel)] if mirror else []
+    client = client or HttpClient()
+    sources: list[Source] = [open_mirror(mirror, client)] if mirror else []
     if not offline:
         sources.append(ReleaseSite(client))
     cache = Cache((cache_dir or default_cache_dir()).absolute())
     cache.prepare()
     wanted = list({download.url: download for download in downloads}.values())
-    run = _Run(cache, lock, sources, cancel)
+    run = _Run(cache, lock, sources, client.cancel)
     parts, failures = run.fetch_all(wanted, progress)
     if lock.path is not None and parts:
         write_lock(lock.path, [(part.download.url, _entry(part)) for part in parts])

@@ -49,18 +49,17 @@ def redact(url: str) -> str:
 
 
 class HttpClient:
-    """Thread-safe. ``cancel`` stops every transfer soon; ``backoff_s`` doubles with each useless try."""
+    """Thread-safe. Setting ``cancel`` stops every transfer soon; ``backoff_s`` doubles with each useless try."""
 
     def __init__(
         self,
         *,
-        cancel: threading.Event | None = None,
         tries: int = 5,
         backoff_s: float = 0.5,
         connect_timeout_s: float = 15.0,
         read_timeout_s: float = 60.0,
     ) -> None:
-        self._cancel = cancel or threading.Event()
+        self.cancel = threading.Event()
         self._tries = tries
         self._backoff_s = backoff_s
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
@@ -124,7 +123,7 @@ class HttpClient:
 
     def _chunks(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         for chunk in response.stream(_CHUNK, decode_content=False):
-            if self._cancel.is_set():
+            if self.cancel.is_set():
                 raise Cancelled
             yield chunk
 
@@ -149,7 +148,7 @@ class HttpClient:
             if useless >= self._tries:
                 break
             delay = max(failure.delay_s, self._backoff_s * 2.0 ** max(0, useless - 1))
-            if self._cancel.wait(min(delay, _MAX_DELAY_S)):
+            if self.cancel.wait(min(delay, _MAX_DELAY_S)):
                 raise Cancelled
         raise TransferError(str(failure))
 
@@ -158,7 +157,7 @@ class HttpClient:
         """The answer with the body: status 200, or 206 and 416 when ``offset`` asked for the rest."""
         place = url
         for _ in range(_MAX_REDIRECTS):
-            if self._cancel.is_set():
+            if self.cancel.is_set():
                 raise Cancelled
             response = self._request(place, offset, with_login=_same_host(place, url))
             try:

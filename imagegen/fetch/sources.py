@@ -135,7 +135,7 @@ def _as_transfer_error(path: Path, error: OSError) -> TransferError:
     return TransferError(f"{path}: {(error.strerror or str(error)).lower()}", permanent=True, absent=absent)
 
 
-def open_mirror(text: str, client: HttpClient, cancel: threading.Event) -> Source:
+def open_mirror(text: str, client: HttpClient) -> Source:
     """The mirror that ``--mirror`` or ``IMAGEGEN_MIRROR`` names: a folder, ``file://`` or an http(s) URL.
 
     Raises UsageError when the folder does not exist or the URL is of another kind.
@@ -148,4 +148,4 @@ def open_mirror(text: str, client: HttpClient, cancel: threading.Event) -> Sourc
     root = Path(unquote(parts.path) if parts.scheme == "file" else text).expanduser()
     if not root.is_dir():
         raise UsageError(f"the mirror {root} is not a folder", hint="`make mirror` fills one")
-    return FolderMirror(root.absolute(), cancel)
+    return FolderMirror(root.absolute(), client.cancel)
