@@ -41,7 +41,12 @@ def directory(path: str, **more: object) -> Directory:
 
 def port(first: int, last: int, protocol: str = "tcp") -> Port:
     return Port(
-        phase=Phase.BAKE, origin=ORIGIN, first=first, last=last, protocol=protocol, purpose=f"p{first}"  # type: ignore[arg-type]
+        phase=Phase.BAKE,
+        origin=ORIGIN,
+        first=first,
+        last=last,
+        protocol=protocol,
+        purpose=f"p{first}",
     )
 
 
@@ -61,7 +66,8 @@ def codes(*items: Item) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["etc/a", "", "/", "/etc/../a", "/etc/./a", "/etc//a", "/etc/a/", "/etc/a\nb", "/etc/\x85", "/" + "a" * 256,
+    ["etc/a", "", "/",
+     "/etc/../a", "/etc/./a", "/etc//a", "/etc/a/", "/etc/a\nb", "/etc/\x85", "/" + "a" * 256,
      "/bin/a", "/lib/systemd/a", "/var/run/a", "/proc/a", "/run/a", "/tmp/a", "/dev/a", "/etc/\ud800"],
 )  # fmt: skip
 def test_paths_that_cannot_be_used(path: str) -> None:
@@ -115,7 +121,11 @@ def test_nothing_lies_below_a_file_or_a_link() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/systemd/system/a.service", "/etc/sysctl.d/90-imagegen.conf", "/etc/modules-load.d/91-imagegen-node.conf"],
+    [
+        "/etc/systemd/system/a.service",
+        "/etc/sysctl.d/90-imagegen.conf",
+        "/etc/modules-load.d/91-imagegen-node.conf",
+    ],
 )
 def test_files_where_imagegen_writes_from_other_items(path: str) -> None:
     assert codes(file(path), unit("a.service", "[Service]\nExecStart=/bin/true\n")) == ["IMG224"]
@@ -156,7 +166,9 @@ def test_units_refer_to_units_that_exist() -> None:
 
 def test_a_unit_without_content_comes_from_a_package() -> None:
     assert codes(unit("haproxy.service", None)) == ["IMG226"]
-    assert codes(unit("haproxy.service", None), Package(phase=Phase.BAKE, origin=ORIGIN, name="haproxy")) == []
+    assert (
+        codes(unit("haproxy.service", None), Package(phase=Phase.BAKE, origin=ORIGIN, name="haproxy")) == []
+    )
 
 
 def test_references_are_read_over_continuation_lines() -> None:

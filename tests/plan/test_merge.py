@@ -145,7 +145,7 @@ def test_material_cannot_be_replaced() -> None:
 def test_items_of_a_node_may_repeat_shared_ones_but_not_contradict_them() -> None:
     shared = {("sysctl", "vm.swappiness"): sysctl("0")}
     assert merge_node_items(shared, [Fragment((sysctl("0"),))], "node a") == ()
-    with pytest.raises(ImagegenError, match="node a: sysctl vm.swappiness: .* value 1 against 0"):
+    with pytest.raises(ImagegenError, match=r"node a: sysctl vm\.swappiness: .* value 1 against 0"):
         merge_node_items(shared, [Fragment((sysctl("1"),))], "node a")
     with pytest.raises(ImagegenError, match="node b"):
         merge_node_items({}, [Fragment((sysctl("1"),)), Fragment((sysctl("2"),))], "node b")

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from check_jsonschema.schema_loader import BuiltinSchemaLoader  # noqa: F401  the dependency brings jsonschema
-from jsonschema import Draft202012Validator
+import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import OperatingSystem, Role
@@ -49,20 +49,19 @@ def test_shipped_profiles_are_sound_and_each_role_stands_on_base() -> None:
 
 @pytest.mark.parametrize("name", ["base", "etcd", "master", "worker", "lb"])
 def test_shipped_profiles_match_their_json_schema(name: str) -> None:
-    import yaml
-
     data = yaml.safe_load(find_resource("profiles", f"{name}.yaml").read_text())
     assert not list(Draft202012Validator(profile_schema()).iter_errors(data))
 
 
 def test_the_schema_refuses_what_the_reader_refuses() -> None:
     validator = Draft202012Validator(profile_schema())
-    for data in (
+    wrong: tuple[object, ...] = (
         {"pakages": []},
         {"files": [{"path": "etc/a", "content": ""}]},
         {"files": [{"path": "/a", "mode": 420, "content": ""}]},
         {"modules": ["a b"]},
-    ):
+    )
+    for data in wrong:
         assert list(validator.iter_errors(data)), data
 
 
@@ -147,7 +146,9 @@ def test_bodies_arrive_byte_identical(tmp_path: Path, body: str) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "body.bin").write_bytes(body.encode())
-    quoted = json.dumps(body, ensure_ascii=True).replace("\\ud83e\\udd80", "\\U0001F980").replace("\x7f", "\\x7f")
+    quoted = (
+        json.dumps(body, ensure_ascii=True).replace("\\ud83e\\udd80", "\\U0001F980").replace("\x7f", "\\x7f")
+    )
     text = f"files:\n  - {{path: /etc/a, content: {quoted}}}\n  - {{path: /etc/b, source: body.bin}}\n"
     (folder / "worker.yaml").write_text(text)
     plan = make_plan(write_cluster(tmp_path), [folder])
@@ -198,7 +199,9 @@ def make_fault(folder: Path, kind: str) -> str:
     elif kind == "too large":
         with target.open("wb") as stream:
             stream.truncate(5 * 1024 * 1024)
-    return {"absolute": str(outside), "dots": "../secret.txt", "missing": "nothing", "empty": '""'}.get(kind, "bad")
+    return {"absolute": str(outside), "dots": "../secret.txt", "missing": "nothing", "empty": '""'}.get(
+        kind, "bad"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,9 @@ def make_fault(folder: Path, kind: str) -> str:
         ("too large", "larger than 4 MiB"),
     ],
 )
-def test_literal_files_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
+def test_literal_files_that_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, says: str
+) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -321,7 +326,9 @@ def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
          [("IMG211", 1, 11), ("IMG211", 1, 14), ("IMG214", 2, 11), ("IMG214", 3, 9)]),
     ],
 )  # fmt: skip
-def test_faults_are_found_at_their_place(tmp_path: Path, text: str, expected: list[tuple[str, int, int]]) -> None:
+def test_faults_are_found_at_their_place(
+    tmp_path: Path, text: str, expected: list[tuple[str, int, int]]
+) -> None:
     assert findings(tmp_path / "mine", text) == expected
 
 
@@ -385,7 +392,9 @@ def test_a_conflict_with_what_is_shipped_names_both_and_replace_settles_it(tmp_p
     assert "mine/worker.yaml:3 and profiles/worker.yaml:" in finding.message
     mine.write_text("sysctls:\n  kernel.panic: {value: 20, replace: true}\n")
     plan = make_plan(cluster, [folder])
-    item = next(i for i in plan.node_plan("worker-0").role_plan.items if i.identity == ("sysctl", "kernel.panic"))
+    item = next(
+        i for i in plan.node_plan("worker-0").role_plan.items if i.identity == ("sysctl", "kernel.panic")
+    )
     assert isinstance(item, Sysctl)
     assert (item.value, str(item.origin)) == ("20", "mine/worker.yaml:2")
 

@@ -9,7 +9,7 @@ from imagegen.plan.items import File, Fragment, Login, Origin, Package, Phase, P
 _NOTHING = Fragment()
 
 # Sorted before cloud-init's 50-cloud-init.conf: sshd keeps the first value that it reads.
-_SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-imagegen.conf"
+SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-imagegen.conf"
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
@@ -32,7 +32,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             File(
                 phase=Phase.BAKE,
                 origin=ssh,
-                path=_SSHD_DROP_IN,
+                path=SSHD_DROP_IN,
                 content=(_sshd_configuration(access.user),),
                 mode="0600",
             ),

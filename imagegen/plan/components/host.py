@@ -60,7 +60,7 @@ def _plan_clock(cluster: Cluster) -> list[Item]:
             phase=Phase.BAKE,
             origin=clock,
             path="/etc/chrony.conf" if is_rpm else "/etc/chrony/chrony.conf",
-            content=(_chrony_configuration(cluster),),
+            content=(emit_chrony(cluster),),
         ),
         Unit(phase=Phase.BAKE, origin=clock, name=service, content=None),
         Unit(
@@ -81,7 +81,7 @@ def _plan_clock(cluster: Cluster) -> list[Item]:
     ]
 
 
-def _chrony_configuration(cluster: Cluster) -> str:
+def emit_chrony(cluster: Cluster) -> str:
     """Client only: no NTP port, no command port; chronyc talks to the daemon through its socket.
 
     The daemon may step the clock in its first three updates only, because etcd dislikes steps later.

@@ -1,0 +1,224 @@
+"""Foreign judges over host preparation: nft, sshd, visudo, systemd-analyze; and packets at the filter."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagegen.kubernetes.gates import load_gates
+from imagegen.kubernetes.releases import load_releases
+from imagegen.model.cluster import Cluster, Cni, ProxyMode, Role
+from imagegen.plan.component import Component, Context
+from imagegen.plan.components import access, firewall, host
+from imagegen.plan.items import File, Item, Login, Origin, Phase, Port, Unit, UnitState
+from tests.judges.tools import Tool
+from tests.plan.plans import make_plan, read_cluster, write_cluster
+
+pytestmark = pytest.mark.judge
+
+ORIGIN = Origin("component test")
+ROLE_SETS = ((Role.ETCD,), (Role.MASTER,), (Role.WORKER,), (Role.LB,), (Role.ETCD, Role.MASTER, Role.WORKER))
+
+
+def make_port(first: int, last: int = 0, protocol: str = "tcp", sources: tuple[str, ...] = ()) -> Port:
+    return Port(
+        phase=Phase.BAKE,
+        origin=ORIGIN,
+        first=first,
+        last=last or first,
+        protocol="udp" if protocol == "udp" else "tcp",
+        purpose=f"test {first}",
+        sources=sources,
+    )
+
+
+PORTS = [
+    make_port(22),
+    make_port(30000, 32767),
+    make_port(8472, protocol="udp", sources=("10.240.0.0/16",)),
+    make_port(2379, 2380, sources=("10.240.0.0/16", "192.168.0.0/24", "fd00::/8")),
+]
+
+
+def quickstart(tmp_path: Path, network: str = "") -> Cluster:
+    return read_cluster(write_cluster(tmp_path, network=network))
+
+
+def run_alone(*argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A program in a network of its own; further options of ``unshare`` may come first."""
+    root = ["--map-root-user"] if os.geteuid() else []
+    return subprocess.run(
+        ["unshare", *root, "--net", *argv], capture_output=True, text=True, timeout=60, check=False, env=env
+    )
+
+
+@pytest.mark.parametrize("proxy", [mode.value for mode in ProxyMode])
+@pytest.mark.parametrize("cni", [cni.value for cni in Cni])
+def test_nft_accepts_every_ruleset_twice(tmp_path: Path, nft: Tool, cni: str, proxy: str) -> None:
+    """Loaded a second time it replaces itself; what others own stays."""
+    cluster = quickstart(tmp_path)
+    network = dataclasses.replace(cluster.network, cni=Cni(cni), proxy=ProxyMode(proxy))
+    cluster = dataclasses.replace(cluster, network=network)
+    script = ["set -e", f"{nft.argv[0]} add table ip kube-proxy"]
+    for number, roles in enumerate(ROLE_SETS):
+        file = tmp_path / f"{number}.nft"
+        file.write_text(firewall.emit_ruleset(cluster, roles, PORTS))
+        script += [f"{nft.argv[0]} -c -f {file}", f"{nft.argv[0]} -f {file}", f"{nft.argv[0]} -f {file}"]
+    script += [f"{nft.argv[0]} delete table inet imagegen", f"{nft.argv[0]} list tables"]
+    done = run_alone("sh", "-c", "\n".join(script))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "table ip kube-proxy\n")
+
+
+def test_rulesets_of_real_plans_load(tmp_path: Path, nft: Tool) -> None:
+    for role_plan in make_plan(write_cluster(tmp_path)).role_plans:
+        ruleset = next(i for i in role_plan.items if isinstance(i, File) and i.path == firewall.RULESET)
+        file = tmp_path / "real.nft"
+        file.write_text(str(ruleset.content[0]))
+        done = run_alone(*nft.argv, "-f", str(file))
+        assert (done.returncode, done.stderr) == (0, ""), role_plan.name
+
+
+#: two networks joined by a cable; the inner one holds the rules and answers on every port that is asked
+_CABLE = """
+set -e
+ip link set lo up
+unshare --net sleep 30 &
+other=$!
+sleep 0.3
+ip link add inside type veth peer name outside netns $other
+ip address add 10.240.0.2/16 dev inside
+ip link set inside up
+nsenter --net=/proc/$other/ns/net ip address add 10.240.0.3/16 dev outside
+nsenter --net=/proc/$other/ns/net ip address add 172.16.0.3/16 dev outside
+nsenter --net=/proc/$other/ns/net ip link set outside up
+ip route add 172.16.0.0/16 dev inside
+%(nft)s -f %(rules)s
+%(python)s %(probe)s server &
+sleep 0.5
+nsenter --net=/proc/$other/ns/net %(python)s %(probe)s client
+kill $other
+"""
+
+_PROBE = """
+import socket, sys, threading
+PORTS = (22, 2379, 8080, 30001)
+if sys.argv[1] == "server":
+    for port in PORTS:
+        listener = socket.create_server(("", port))
+        threading.Thread(target=lambda l=listener: [l.accept() for _ in range(9)]).start()
+else:
+    for source in ("10.240.0.3", "172.16.0.3"):
+        for port in PORTS:
+            try:
+                socket.create_connection(("10.240.0.2", port), 0.7, (source, 0)).close()
+                print(source, port)
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="joining network namespaces needs root")
+def test_only_the_ports_of_the_table_answer_to_their_sources(tmp_path: Path, nft: Tool) -> None:
+    rules, probe = tmp_path / "rules.nft", tmp_path / "probe.py"
+    rules.write_text(firewall.emit_ruleset(quickstart(tmp_path), (Role.WORKER,), PORTS))
+    probe.write_text(_PROBE)
+    names = {"nft": nft.argv[0], "rules": rules, "probe": probe, "python": sys.executable}
+    done = run_alone("--kill-child", "--fork", "--pid", "--mount-proc", "sh", "-c", _CABLE % names)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "10.240.0.3 22",
+        "10.240.0.3 2379",
+        "10.240.0.3 30001",
+        "172.16.0.3 22",
+        "172.16.0.3 30001",
+    ]
+
+
+def items_of(tmp_path: Path, *components: Component) -> list[Item]:
+    """What these components want on a worker."""
+    cluster = quickstart(tmp_path)
+    version = cluster.kubernetes.version
+    ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
+    return [item for component in components for item in component.plan_role(ctx, (Role.WORKER,)).items]
+
+
+def test_sshd_reads_the_drop_in_and_lets_nobody_in_by_password(tmp_path: Path, sshd: Tool) -> None:
+    drop_in = next(i for i in items_of(tmp_path, access) if isinstance(i, File))
+    assert drop_in.path == access.SSHD_DROP_IN
+    key, config = tmp_path / "host_key", tmp_path / "sshd_config"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    config.write_text(f"{drop_in.content[0]!s}PasswordAuthentication yes\nPermitRootLogin yes\nHostKey {key}\n")
+    # sshd insists on its user and its folder, which a machine without a server lacks.
+    accounts = tmp_path / "passwd"
+    accounts.write_text(f"{Path('/etc/passwd').read_text()}sshd:x:99:65534::/run/sshd:/usr/sbin/nologin\n")
+    script = f"""
+    mount --bind {accounts} /etc/passwd && mount -t tmpfs none /run && mkdir -m 0755 /run/sshd
+    exec {sshd.argv[0]} -T -f {config} -C user=ops,host=x,addr=10.0.0.1
+    """
+    done = run_alone("--mount", "sh", "-c", script, env=sshd.environment())
+    assert done.returncode == 0, done.stderr
+    effective = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    wanted = {
+        "permitrootlogin": "no",
+        "passwordauthentication": "no",
+        "kbdinteractiveauthentication": "no",
+        "authenticationmethods": "publickey",
+        "allowusers": "ops",
+        "x11forwarding": "no",
+    }
+    assert {key: effective[key] for key in wanted} == wanted
+
+
+def test_visudo_reads_the_rule_of_the_login(tmp_path: Path, visudo: Tool) -> None:
+    login = next(i for i in items_of(tmp_path, access) if isinstance(i, Login))
+    file = tmp_path / "sudoers"
+    file.write_text(f"{login.name} {login.sudo}\n")
+    file.chmod(0o440)
+    done = visudo.run("-c", "-f", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_systemd_accepts_the_units_of_the_host(tmp_path: Path, systemd_analyze: Tool) -> None:
+    """In a root that has every program and unit they name, so that nothing but the units is judged."""
+    wanted = [item for item in items_of(tmp_path, host, firewall) if isinstance(item, Unit)]
+    root = tmp_path / "root"
+    units = root / "etc/systemd/system"
+    units.mkdir(parents=True)
+    shutil.copytree("/lib/systemd/system", root / "lib/systemd/system", symlinks=True)
+    ours = [item for item in wanted if item.content is not None]
+    assert {item.name for item in ours} == {
+        "imagegen-firewall.service",
+        "imagegen-swap-off.service",
+        "imagegen-time-sync.service",
+    }
+    for item in ours:
+        (units / item.name).write_text(str(item.content))
+    assert {item.name for item in wanted if item.state is UnitState.MASKED} >= {
+        "swap.target",
+        "nftables.service",
+    }
+    stub = "[Service]\nExecStart=/bin/true\n"
+    (units / "chrony.service").write_text(stub)
+    for program in ("usr/sbin/nft", "usr/sbin/swapoff", "usr/bin/chronyc", "bin/sh", "bin/true"):
+        path = root / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o755)
+    done = systemd_analyze.run("verify", f"--root={root}", "--man=no", *(item.name for item in ours))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_chrony_configuration_serves_nobody_and_names_the_servers(tmp_path: Path) -> None:
+    cluster = quickstart(tmp_path, "ntp_servers: [10.240.0.1, time.example.org]")
+    text = host.emit_chrony(cluster).splitlines()
+    assert text[:2] == ["server 10.240.0.1 iburst", "server time.example.org iburst"]
+    assert not any(line.startswith("pool") for line in text)
+    assert {"port 0", "cmdport 0", "makestep 1.0 3"} <= set(text)
+    assert any(
+        line.startswith("pool 2.debian.") for line in host.emit_chrony(quickstart(tmp_path)).splitlines()
+    )
