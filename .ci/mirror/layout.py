@@ -83,6 +83,7 @@ def replace_file(target: Path, source: Path) -> None:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())
+        partial.chmod(source.stat().st_mode & 0o755)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

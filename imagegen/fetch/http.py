@@ -49,7 +49,7 @@ def redact(url: str) -> str:
 
 
 class HttpClient:
-    """Thread-safe. Setting ``cancel`` stops every transfer soon; ``backoff_s`` doubles with each useless try."""
+    """Thread-safe. Setting ``cancel`` stops every transfer; ``backoff_s`` doubles with each useless try."""
 
     def __init__(
         self,
