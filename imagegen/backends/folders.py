@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from imagegen.errors import UsageError
@@ -19,19 +19,20 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def open_below(root: int, folder: str, make: Mapping[str, bool] | None = None) -> Iterator[int | None]:
+def open_below(root: int, folder: str, make: dict[str, bool] | None = None) -> Iterator[int | None]:
     """The folder ``folder`` below the open folder ``root``, or None when it is not there.
 
-    With ``make`` it is made, whatever the umask: 0700 when ``make`` says True for its path, else 0755. Raises
-    OSError, ELOOP or ENOTDIR when a part of the path is a symbolic link.
+    With ``make`` it is made, whatever the umask: 0700 when ``make`` says True for its path, else 0755; its
+    parents are noted in ``make``, so that each is made once. Raises OSError: ELOOP or ENOTDIR when a part of
+    the path is a symbolic link.
     """
     handle = os.dup(root)
     try:
         inside = ""
         for part in folder.split("/") if folder else ():
             inside = f"{inside}/{part}" if inside else part
-            if make is not None:
-                _make_folder(part, handle, private=make.get(inside, False))
+            if make is not None and (inside == folder or inside not in make):
+                _make_folder(part, handle, private=make.setdefault(inside, False))
             try:
                 below = os.open(part, OPEN_FOLDER, dir_fd=handle)
             except FileNotFoundError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from imagegen.emit import emit_yaml
 from imagegen.model.cluster import Network, Node
 
@@ -15,20 +17,30 @@ _ANY_ETHERNET = "e*"
 
 
 def emit_network_config(node: Node, network: Network) -> str:
-    """A static address when the node has one, else DHCP; IPv4 only, and nothing waits for router
+    """A static address when the node has one, else DHCP; IPv4 only, without waiting for router
     advertisements.
     """
-    match = {"macaddress": node.mac} if node.mac else {"name": _ANY_ETHERNET}
-    device: dict[str, object] = {"match": match}
-    if node.address is None:
+    text = _emit_template(network, node.address is not None, node.mac is not None)
+    return text.replace(_ADDRESS, str(node.address)).replace(_MAC, f"'{node.mac}'")
+
+
+#: stand for the node's own values in the text that nodes of one network share
+_ADDRESS = "NODE_ADDRESS"
+_MAC = "NODE_MAC"
+
+
+@lru_cache(maxsize=16)
+def _emit_template(network: Network, is_static: bool, has_mac: bool) -> str:
+    device: dict[str, object] = {"match": {"macaddress": _MAC} if has_mac else {"name": _ANY_ETHERNET}}
+    if is_static:
+        device |= {"dhcp4": False}
+    else:
         # without this, systemd-networkd identifies itself by machine-id and DHCP reservations by MAC do not
         # match
         device |= {"dhcp4": True, "dhcp-identifier": "mac"}
-    else:
-        device |= {"dhcp4": False}
     device |= {"dhcp6": False, "accept-ra": False, "link-local": []}
-    if node.address is not None:
-        device["addresses"] = [f"{node.address}/{network.nodes.prefixlen}"]
+    if is_static:
+        device["addresses"] = [f"{_ADDRESS}/{network.nodes.prefixlen}"]
         if network.gateway is not None:
             # cloud-init 22.4 does not know ``to: default``
             device["routes"] = [{"to": "0.0.0.0/0", "via": str(network.gateway)}]
