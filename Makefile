@@ -42,11 +42,11 @@ bench: $(STAMP) ## measure speed and memory against the targets
 
 docs: $(STAMP) ## build the documentation into ./site
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 wheel: $(STAMP) ## build the wheel into ./dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -l dist
 
 clean: ## remove what make made, but never a secret store

@@ -13,6 +13,7 @@ from imagegen.cli.main import cli
 from imagegen.cli.verbs import VERBS, find_verb
 from imagegen.diagnostics import CODES
 from imagegen.model.schema import cluster_schema
+from imagegen.plan.profile_format import SECTIONS, SYSCTL_KEYS, Key
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- written by docs/generate.py; change the program instead -->\n"
@@ -115,6 +116,57 @@ def _code(value: object) -> str:
     return f"`{text.lower() if isinstance(value, bool) else text}`"
 
 
+PROFILES_INTRO = """# Profiles
+
+A profile says as plain data what is on a machine. imagegen ships one file a role: `base.yaml`, `etcd.yaml`,
+`master.yaml`, `worker.yaml`, `lb.yaml`. Add a folder of your own with `profiles: [DIR]` in the cluster
+file, or with `--profiles DIR`. A file there with the name of a role adds to it; a file with any other name
+counts when another one `extends` it.
+
+```yaml
+# my-profiles/worker.yaml
+packages: [prometheus-node-exporter]
+sysctls:
+  vm.max_map_count: {value: "262144", reason: the search engine wants it}
+files:
+  - path: /etc/default/prometheus-node-exporter
+    content: |
+      ARGS="--collector.systemd"
+ports:
+  - {port: 9100, purpose: node exporter, sources: [10.240.0.0/24]}
+```
+
+What you write is never a template: it reaches the machine byte for byte. Two different opinions about one
+path, unit, user or sysctl are an error that names both places; `replace: true` lets yours win over what
+imagegen ships. Nothing in a profile depends on the node, so all of it is in the golden image. `imagegen
+schema --profile` prints the JSON Schema for editors.
+
+Top level: `description`, `extends` (one name or a list), and the sections below. Where a section says so,
+an entry may be just its name.
+
+"""
+
+
+def render_profiles() -> str:
+    """Every section of a profile file."""
+    out = [NOTE, PROFILES_INTRO]
+    for name, section in SECTIONS.items():
+        short = f" An entry may be just its `{section.short}`." if section.short else ""
+        out.append(f"## {name}\n\n{section.text[0].upper()}{section.text[1:]}.{short}\n")
+        out += ["| key | value | |", "|---|---|---|", *(_key_row(n, k) for n, k in section.keys.items()), ""]
+    out.append("## sysctls\n\nA map: the key, and its value or a map of these.\n")
+    out += ["| key | value | |", "|---|---|---|", *(_key_row(n, k) for n, k in SYSCTL_KEYS.items()), ""]
+    return "\n".join(out)
+
+
+def _key_row(name: str, key: Key) -> str:
+    kind = ", ".join(f"`{c}`" for c in key.choices) or {"switch": "true or false", "texts": "list"}.get(
+        key.kind, key.kind
+    )
+    need = "required" + ("; " if key.text else "") if key.required else ""
+    return f"| `{name}` | {kind} | {need}{key.text} |"
+
+
 def render_findings() -> str:
     """Every finding with its explanation, as ``imagegen explain CODE`` prints it."""
     load_codes()
@@ -123,7 +175,12 @@ def render_findings() -> str:
     return "\n".join(out)
 
 
-PAGES = {"commands.md": render_commands, "cluster.md": render_cluster, "findings.md": render_findings}
+PAGES = {
+    "commands.md": render_commands,
+    "cluster.md": render_cluster,
+    "profiles.md": render_profiles,
+    "findings.md": render_findings,
+}
 
 
 def main() -> None:
