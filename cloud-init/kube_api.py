@@ -57,7 +57,10 @@ class Kubeconfig:
 def read_kubeconfig(path: str) -> Kubeconfig:
     """The current context of a kubeconfig with embedded certificates; raises OSError, ValueError."""
     with open(path, encoding="utf-8") as stream:
-        document = yaml.safe_load(stream)
+        try:
+            document = yaml.safe_load(stream)
+        except yaml.YAMLError:
+            raise ValueError(f"{path}: not YAML") from None
     try:
         context = _named(document, "contexts", "context", document["current-context"])
         cluster = _named(document, "clusters", "cluster", context["cluster"])

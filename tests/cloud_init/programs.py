@@ -1,4 +1,6 @@
-"""Loads the programs of ``cloud-init/`` as modules, the way they find each other on a machine: by their folder."""
+"""Loads the programs of ``cloud-init/`` as modules, the way they find each other on a machine: by
+their folder.
+"""
 
 from __future__ import annotations
 

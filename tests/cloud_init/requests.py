@@ -114,24 +114,23 @@ def key(kind: str) -> Key:
     return ec.generate_private_key(curves[kind]())
 
 
-_HASHES: dict[str, tuple[hashes.HashAlgorithm, str, str]] = {
-    "sha1": (hashes.SHA1(), "2a8648ce3d0401", "05"),
-    "sha256": (hashes.SHA256(), "2a8648ce3d040302", "0b"),
-    "sha384": (hashes.SHA384(), "2a8648ce3d040303", "0c"),
-    "sha512": (hashes.SHA512(), "2a8648ce3d040304", "0d"),
+#: digest → algorithm, OID of ECDSA with it, OID of RSA with it
+_DIGESTS: dict[str, tuple[hashes.HashAlgorithm, str, str]] = {
+    "sha1": (hashes.SHA1(), "2a8648ce3d0401", "2a864886f70d010105"),
+    "sha256": (hashes.SHA256(), "2a8648ce3d040302", "2a864886f70d01010b"),
+    "sha384": (hashes.SHA384(), "2a8648ce3d040303", "2a864886f70d01010c"),
+    "sha512": (hashes.SHA512(), "2a8648ce3d040304", "2a864886f70d01010d"),
 }
 
 
 def sign(private: Key, data: bytes, digest: str) -> tuple[bytes, bytes]:
     """The AlgorithmIdentifier and the signature."""
-    algorithm, ecdsa_oid, rsa_last = _HASHES[digest]
+    algorithm, ecdsa_oid, rsa_oid = _DIGESTS[digest]
     if isinstance(private, ec.EllipticCurvePrivateKey):
         return sequence(oid(ecdsa_oid)), private.sign(data, ec.ECDSA(algorithm))
     if isinstance(private, rsa.RSAPrivateKey):
-        number = {"sha1": "05", **{k: v[2] for k, v in _HASHES.items() if k != "sha1"}}[digest]
-        return sequence(oid("2a864886f70d0101" + number), b"\x05\x00"), private.sign(
-            data, padding.PKCS1v15(), algorithm
-        )
+        signature = private.sign(data, padding.PKCS1v15(), algorithm)
+        return sequence(oid(rsa_oid), b"\x05\x00"), signature
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return sequence(oid("2b6570")), private.sign(data)
     return sequence(oid("608648016503040302")), private.sign(data, algorithm)
@@ -155,9 +154,7 @@ class Request:
     def der(self) -> bytes:
         private = key(self.key)
         public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        info = sequence(
-            tlv(0x02, bytes([self.version])), self.subject, public, tlv(0xA0, *self.attributes)
-        )
+        info = sequence(tlv(0x02, bytes([self.version])), self.subject, public, tlv(0xA0, *self.attributes))
         algorithm, signature = sign(private, info, self.digest)
         if self.break_signature:
             _, signature = sign(private, info + b"x", self.digest)
@@ -198,7 +195,11 @@ def csr(pem: bytes | str, signer: str, requester: dict[str, Any], **spec: Any) -
     return {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {"name": "csr-abc12", "uid": "11111111-2222-3333-4444-555555555555", "resourceVersion": "7"},
+        "metadata": {
+            "name": "csr-abc12",
+            "uid": "11111111-2222-3333-4444-555555555555",
+            "resourceVersion": "7",
+        },
         "spec": {k: v for k, v in body.items() if v is not None},
         "status": {},
     }

@@ -54,7 +54,10 @@ def decide(request: dict[str, Any], policy: Any = POLICY) -> Any:
 W0_NAMES = (dns("worker-0"), ip("10.240.0.21"))
 
 LEGITIMATE: dict[str, tuple[dict[str, Any], str | None]] = {
-    "bootstrap, new kubelet": (csr(client_request("worker-0").pem, CLIENT, bootstrapper("worker-0")), "nodeclient"),
+    "bootstrap, new kubelet": (
+        csr(client_request("worker-0").pem, CLIENT, bootstrapper("worker-0")),
+        "nodeclient",
+    ),
     "bootstrap, kubelet before 1.27 or with an RSA key": (
         csr(
             client_request("worker-0", key="rsa2048").pem,
@@ -86,7 +89,10 @@ LEGITIMATE: dict[str, tuple[dict[str, Any], str | None]] = {
         ),
         "selfnodeclient",
     ),
-    "serving, static address": (csr(serving_request("worker-0", *W0_NAMES).pem, SERVING, kubelet("worker-0")), None),
+    "serving, static address": (
+        csr(serving_request("worker-0", *W0_NAMES).pem, SERVING, kubelet("worker-0")),
+        None,
+    ),
     "serving, name only": (
         csr(serving_request("worker-0", dns("worker-0")).pem, SERVING, kubelet("worker-0")),
         None,
@@ -102,7 +108,11 @@ LEGITIMATE: dict[str, tuple[dict[str, Any], str | None]] = {
         None,
     ),
     "serving, P-521": (
-        csr(serving_request("worker-0", *W0_NAMES, key="p521", digest="sha512").pem, SERVING, kubelet("worker-0")),
+        csr(
+            serving_request("worker-0", *W0_NAMES, key="p521", digest="sha512").pem,
+            SERVING,
+            kubelet("worker-0"),
+        ),
         None,
     ),
     "serving, key encipherment": (
@@ -298,7 +308,8 @@ HOSTILE: dict[str, dict[str, Any]] = {
             "worker-0",
             attributes=(
                 extension_request(
-                    alternative_names(*W0_NAMES), extension(requests.KEY_USAGE_OID, requests.tlv(0x03, b"\x02\x04"))
+                    alternative_names(*W0_NAMES),
+                    extension(requests.KEY_USAGE_OID, requests.tlv(0x03, b"\x02\x04")),
                 ),
             ),
         ).pem,
@@ -318,7 +329,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "serving asked for by another node": csr(
         serving_request("worker-0", *W0_NAMES).pem, SERVING, kubelet("worker-2")
     ),
-    "serving with client use": _serving(*W0_NAMES, usages=["digital signature", "server auth", "client auth"]),
+    "serving with client use": _serving(
+        *W0_NAMES, usages=["digital signature", "server auth", "client auth"]
+    ),
     "serving with only client use": _serving(*W0_NAMES, usages=["digital signature", "client auth"]),
     # the request's bytes
     "empty": _client(""),
@@ -356,7 +369,9 @@ def test_there_are_enough_hostile_requests() -> None:
     assert len(HOSTILE) >= 90
 
 
-@pytest.mark.parametrize("signer", ["kubernetes.io/kube-apiserver-client", "example.com/mine", "", None, 7, ["x"]])
+@pytest.mark.parametrize(
+    "signer", ["kubernetes.io/kube-apiserver-client", "example.com/mine", "", None, 7, ["x"]]
+)
 def test_other_signers_are_left_alone(signer: object) -> None:
     request = csr(_GOOD, CLIENT, bootstrapper("worker-0"))
     request["spec"]["signerName"] = signer
@@ -400,7 +415,10 @@ _JSON = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(where=st.sampled_from(["metadata", "spec", "status", "request", "usages", "groups", "username"]), what=_JSON)
+@given(
+    where=st.sampled_from(["metadata", "spec", "status", "request", "usages", "groups", "username"]),
+    what=_JSON,
+)
 def test_objects_of_any_shape_are_never_approved_nor_crash(where: str, what: Any) -> None:
     request = copy.deepcopy(HOSTILE["another node renews"])
     (request if where in request else request["spec"])[where] = what
