@@ -1,0 +1,76 @@
+"""The configuration file of an etcd member as a function of the cluster, the node and the version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from imagegen.kubernetes.config_fields import apply_flags
+from imagegen.kubernetes.gates import Gates
+from imagegen.kubernetes.tls import CIPHER_SUITES, ETCD_MINIMUM
+from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.pki import paths
+
+COMPONENT = "etcd"
+CONFIG = "/etc/etcd/etcd.yaml"
+DATA_DIRECTORY = "/var/lib/etcd"
+CLIENT_PORT = 2379
+PEER_PORT = 2380
+#: metrics and health in plain HTTP, on loopback only
+METRICS_PORT = 2381
+
+_GIB = 2**30
+
+
+def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]:
+    """The whole file of one member. The node has a fixed address: members are known by it."""
+    client = f"https://{node.address}:{CLIENT_PORT}"
+    peer = f"https://{node.address}:{PEER_PORT}"
+    config: dict[str, Any] = {
+        "name": node.name,
+        "data-dir": DATA_DIRECTORY,
+        "listen-client-urls": f"{client},https://127.0.0.1:{CLIENT_PORT}",
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "listen-metrics-urls": f"http://127.0.0.1:{METRICS_PORT}",
+        "initial-cluster": initial_cluster(cluster),
+        "initial-cluster-token": cluster.name,
+        "initial-cluster-state": "new",
+        "client-transport-security": _transport_security(paths.ETCD_SERVER),
+        "peer-transport-security": _transport_security(paths.ETCD_PEER),
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "8h",
+        "quota-backend-bytes": 8 * _GIB,
+        "snapshot-count": 10000,
+        "strict-reconfig-check": True,
+        "logger": "zap",
+        "log-level": "info",
+        "log-outputs": ["stderr"],
+    }
+    if gates.has(COMPONENT, "--feature-gates"):
+        config["feature-gates"] = "InitialCorruptCheck=true"
+    else:
+        config["experimental-initial-corrupt-check"] = True
+    extra = cluster.kubernetes.extra_args_of(COMPONENT)
+    if gates.has(COMPONENT, "--tls-min-version"):
+        config["tls-min-version"] = ETCD_MINIMUM
+        if extra.get("tls-min-version", ETCD_MINIMUM) != ETCD_MINIMUM:
+            config["cipher-suites"] = list(CIPHER_SUITES)
+    rest = apply_flags(COMPONENT, config, extra)
+    return config | rest
+
+
+def initial_cluster(cluster: Cluster) -> str:
+    """Every member as ``NAME=PEER-URL``, in the order of the cluster file."""
+    members = cluster.nodes_with(Role.ETCD)
+    return ",".join(f"{n.name}=https://{n.address}:{PEER_PORT}" for n in members)
+
+
+def _transport_security(certificate: str) -> dict[str, Any]:
+    return {
+        "cert-file": f"{certificate}.crt",
+        "key-file": f"{certificate}.key",
+        "trusted-ca-file": paths.ETCD_CA,
+        "client-cert-auth": True,
+    }

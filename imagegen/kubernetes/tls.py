@@ -1,0 +1,40 @@
+"""Minimum TLS version and cipher suites of every server in the cluster.
+
+TLS 1.3 everywhere: all clients of these servers are Go programs of the same release, or use OpenSSL 1.1.1 or
+newer. Suites only matter once a user lowers the minimum; then only forward-secret AEAD suites are offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MINIMUM = "VersionTLS13"
+#: the same in etcd's spelling
+ETCD_MINIMUM = "TLS1.3"
+
+#: RFC 5289 and RFC 7905; in the order of preference of Go
+CIPHER_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+)
+
+
+def serving_arguments(certificate: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """The TLS flags of a server whose key pair has the stem ``certificate``; ``extra`` are the user's."""
+    flags = {
+        "tls-cert-file": f"{certificate}.crt",
+        "tls-private-key-file": f"{certificate}.key",
+        "tls-min-version": MINIMUM,
+    }
+    if needs_cipher_suites(extra):
+        flags["tls-cipher-suites"] = ",".join(CIPHER_SUITES)
+    return flags
+
+
+def needs_cipher_suites(extra: Mapping[str, str]) -> bool:
+    """Whether the user has lowered the minimum to a version in which suites can be chosen."""
+    return extra.get("tls-min-version", MINIMUM) != MINIMUM

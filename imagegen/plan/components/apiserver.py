@@ -1,0 +1,147 @@
+"""kube-apiserver on masters, and kubectl beside it."""
+
+from __future__ import annotations
+
+from imagegen.emit import emit_yaml
+from imagegen.kubernetes import apiserver
+from imagegen.kubernetes.arguments import emit_exec_start
+from imagegen.kubernetes.audit import audit_policy
+from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
+from imagegen.model.cluster import Node, Role
+from imagegen.pki import paths
+from imagegen.plan.component import Context
+from imagegen.plan.items import (
+    Binary,
+    Directory,
+    File,
+    Fragment,
+    Group,
+    Item,
+    Origin,
+    Phase,
+    Port,
+    Unit,
+    User,
+)
+
+_WHERE = "component apiserver"
+_NOTHING = Fragment()
+_USER = paths.USER_APISERVER
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    if Role.MASTER not in roles:
+        return _NOTHING
+    return Fragment((*_plan_daemon(ctx), *_plan_configuration(ctx)))
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    return _NOTHING
+
+
+def _plan_daemon(ctx: Context) -> list[Item]:
+    daemon = Origin(_WHERE, reason="the API server runs without privileges of its own")
+    items: list[Item] = [
+        Binary(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="the API server, and the tool that talks to it"),
+            path=f"/usr/local/bin/{name}",
+            part=name,
+            version=ctx.releases.version(name),
+        )
+        for name in (apiserver.COMPONENT, "kubectl")
+    ]
+    return [
+        *items,
+        Group(phase=Phase.BAKE, origin=daemon, name=_USER),
+        User(phase=Phase.BAKE, origin=daemon, name=_USER, group=_USER, gecos="Kubernetes API server"),
+        Directory(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="audit logs; only the API server may read them"),
+            path=apiserver.AUDIT_DIRECTORY,
+            mode="0700",
+            owner=_USER,
+            group=_USER,
+        ),
+        Unit(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
+            name="kube-apiserver.service",
+            content=_emit_unit(ctx),
+        ),
+        Port(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="everybody who uses the cluster dials the API"),
+            first=apiserver.SECURE_PORT,
+            last=apiserver.SECURE_PORT,
+            protocol="tcp",
+            purpose="Kubernetes API",
+        ),
+    ]
+
+
+def _plan_configuration(ctx: Context) -> list[Item]:
+    environment = apiserver.apiserver_environment(ctx.cluster)
+    items: list[Item] = [
+        File(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="what the audit log records"),
+            path=apiserver.AUDIT_POLICY,
+            content=(emit_yaml(audit_policy(ctx.gates)),),
+        ),
+        File(
+            phase=Phase.BOOT,
+            origin=Origin(_WHERE, reason="flags that depend on the list of nodes"),
+            path=apiserver.ENVIRONMENT,
+            content=("".join(f"{name}={value}\n" for name, value in environment.items()),),
+        ),
+        File(
+            phase=Phase.BOOT,
+            origin=Origin(_WHERE, reason="Secrets are encrypted in etcd with this key"),
+            path=apiserver.ENCRYPTION_CONFIG,
+            content=apiserver.encryption_config(ctx.gates),
+            mode="0600",
+            owner=_USER,
+            group=_USER,
+        ),
+    ]
+    if apiserver.limits_anonymous(ctx.gates):
+        items.append(
+            File(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="without a credential only health can be asked for"),
+                path=apiserver.AUTHENTICATION_CONFIG,
+                content=(emit_yaml(apiserver.authentication_config(ctx.gates)),),
+            )
+        )
+    return items
+
+
+def _emit_unit(ctx: Context) -> str:
+    arguments = apiserver.apiserver_arguments(ctx.cluster, ctx.gates)
+    return emit_daemon_unit(
+        Daemon(
+            description="Kubernetes API server",
+            documentation="https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/",
+            type="notify",
+            exec_start=emit_exec_start("/usr/local/bin/kube-apiserver", arguments),
+            user=_USER,
+            after=("etcd.service",),
+            needs=(paths.NODE_ENV, apiserver.ENVIRONMENT, f"{paths.APISERVER}.key"),
+            environment_files=(paths.NODE_ENV, apiserver.ENVIRONMENT),
+            service=(
+                # ready means that etcd answers, on whatever machine it is
+                ("TimeoutStartSec", "15min"),
+                ("LogsDirectory", "kubernetes"),
+                ("LogsDirectoryMode", "0700"),
+            ),
+            resources=(
+                ("LimitNOFILE", "65536"),
+                ("TasksMax", "4096"),
+                ("MemoryMin", "256M"),
+                ("CPUWeight", "300"),
+                ("OOMScoreAdjust", "-800"),
+            ),
+            sandbox=UNPRIVILEGED,
+        )
+    )

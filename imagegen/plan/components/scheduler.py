@@ -1,0 +1,75 @@
+"""kube-scheduler on masters."""
+
+from __future__ import annotations
+
+from imagegen.emit import emit_yaml
+from imagegen.kubernetes import scheduler
+from imagegen.kubernetes.arguments import emit_exec_start
+from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
+from imagegen.model.cluster import Node, Role
+from imagegen.pki import paths
+from imagegen.plan.component import Context
+from imagegen.plan.items import Binary, File, Fragment, Group, Origin, Phase, Unit, User
+
+_WHERE = "component scheduler"
+_NOTHING = Fragment()
+_NAME = scheduler.COMPONENT
+_USER = paths.USER_SCHEDULER
+
+
+def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
+    if Role.MASTER not in roles:
+        return _NOTHING
+    daemon = Origin(_WHERE, reason="the scheduler runs without privileges of its own")
+    return Fragment(
+        (
+            Binary(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="gives pods a node"),
+                path=f"/usr/local/bin/{_NAME}",
+                part=_NAME,
+                version=ctx.releases.version(_NAME),
+            ),
+            Group(phase=Phase.BAKE, origin=daemon, name=_USER),
+            User(phase=Phase.BAKE, origin=daemon, name=_USER, group=_USER, gecos="Kubernetes scheduler"),
+            File(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="what no flag can say"),
+                path=scheduler.CONFIG,
+                content=(emit_yaml(scheduler.scheduler_config(ctx.gates)),),
+            ),
+            Unit(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
+                name=f"{_NAME}.service",
+                content=_emit_unit(ctx),
+            ),
+        )
+    )
+
+
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    return _NOTHING
+
+
+def _emit_unit(ctx: Context) -> str:
+    arguments = scheduler.scheduler_arguments(ctx.cluster)
+    return emit_daemon_unit(
+        Daemon(
+            description="Kubernetes scheduler",
+            documentation=f"https://kubernetes.io/docs/reference/command-line-tools-reference/{_NAME}/",
+            type="exec",
+            exec_start=emit_exec_start(f"/usr/local/bin/{_NAME}", arguments),
+            user=_USER,
+            after=("kube-apiserver.service",),
+            needs=(paths.SCHEDULER_KUBECONFIG, f"{paths.SCHEDULER_SERVER}.key"),
+            resources=(
+                ("LimitNOFILE", "16384"),
+                ("TasksMax", "2048"),
+                ("MemoryMin", "64M"),
+                ("CPUWeight", "200"),
+                ("OOMScoreAdjust", "-700"),
+            ),
+            sandbox=UNPRIVILEGED,
+        )
+    )
