@@ -82,7 +82,7 @@ def test_nothing_in_a_finding_can_drive_the_terminal(bad: str) -> None:
 def test_a_long_line_is_cut_around_the_place() -> None:
     text = "x" * 5000 + "HERE" + "y" * 5000
     finding = Diagnostic(code="IMG105", severity=Severity.ERROR, message="m", span=Span("f", 1, 5001, 5005))
-    head, excerpt, carets = render_finding(finding, {"f": text}).splitlines()
+    _, excerpt, carets = render_finding(finding, {"f": text}).splitlines()
     assert len(excerpt) < 200
     assert excerpt[carets.index("^") :].startswith("HERE")
     assert carets.count("^") == 4

@@ -188,7 +188,7 @@ BOMBS = {
     "many anchors": "- &x\n" * 700_000,
     "one scalar": "a: " + "x" * 4_000_000,
     "commas": "[" + "a," * 2_000_000 + "]",
-    "quotes": "'" * 3_000_001,
+    "quotes": "'" * 3_000_000,
     "colons": ":" * 4_000_000,
     "long keys": "\n".join("k" * 900 + f"{n}: 1" for n in range(4000)),
     "remarks": "#\n" * 2_000_000,

@@ -43,6 +43,7 @@ class SpanMap(Mapping[str, Span]):
             and len(location) > 1
             and location[0] == "nodes"
             and isinstance(location[1], int)
+            and location[1] < len(self._nodes)
         ):
             location[1] = self._nodes[location[1]]
         node, key, found = find_node(self._root, location)
@@ -78,8 +79,9 @@ class Draft:
     #: node number in ``document`` → position in the list of the file
     positions: list[int]
 
-    def span_of_node(self, number: int) -> Span:
-        return self.spans[f"nodes[{number}]"]
+    def span_of_node(self, number: int) -> Span | None:
+        """None for a stand-in."""
+        return self.spans.get(f"nodes[{number}]")
 
     def is_tainted(self, path: str) -> bool:
         """Whether ``path``, something around it or something in it was already reported."""
@@ -134,7 +136,10 @@ def read_draft(root: YamlNode, report: Report) -> Draft | None:
         try:
             document = ClusterFile.model_validate(data)
         except ValidationError as failure:
-            errors = failure.errors(include_url=False)
+            # a list whose entries are all bad is also called too short; that says nothing more
+            errors = [
+                e for e in failure.errors(include_url=False) if e["type"] != "too_short" or not e["input"]
+            ]
             if attempt == 0:
                 _report_errors(errors, root, report)
             positions = _prune(data, errors, positions, tainted)

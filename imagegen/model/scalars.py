@@ -194,9 +194,9 @@ def _address(text: str) -> IPv4Address:
         IPv6Address(text)
         hint = "IPv6 is not supported yet"
     except AddressValueError:
-        if re.fullmatch(r"\d+\.\d+\.\d+\.\d+/\d+", text):
+        if re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+", text):
             hint = f"remove /{text.split('/')[1]}; the prefix length is in network.nodes"
-        elif re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}", text) and re.search(r"(?:\A|\.)0\d", text):
+        elif re.fullmatch(r"([0-9]{1,3}\.){3}[0-9]{1,3}", text) and re.search(r"(?:\A|\.)0[0-9]", text):
             hint = "remove leading zeros; some readers take them as octal"
     raise refuse(f"wanted an IPv4 address such as 10.240.0.11, got {describe(text)}", hint)
 
@@ -224,11 +224,13 @@ _RESERVED = tuple(IPv4Network(r) for r in ("0.0.0.0/8", "127.0.0.0/8", "169.254.
 
 
 def parse_range(text: str) -> IPv4Network:
-    match = re.fullmatch(r"([0-9.]+)/(\d{1,2})", text)
+    match = re.fullmatch(r"([0-9.]+)/([0-9]{1,2})", text)
     example = "wanted a range such as 10.240.0.0/24"
     if match is None or int(match[2]) > 32:
         hint = (
-            f"add the prefix length, for example {text}/24" if re.fullmatch(r"(\d+\.){3}\d+", text) else None
+            f"add the prefix length, for example {text}/24"
+            if re.fullmatch(r"([0-9]+\.){3}[0-9]+", text)
+            else None
         )
         if ":" in text:
             hint = "IPv6 is not supported yet"
@@ -285,10 +287,10 @@ def parse_duration(text: str) -> timedelta:
     if text == "0":
         return timedelta(0)
     wanted = f"wanted a duration such as 24h, 90d or 10y, got {describe(text)}"
-    if not re.fullmatch(r"(?:\d{1,9}[smhdwy])+", text):
+    if not re.fullmatch(r"(?:[0-9]{1,9}[smhdwy])+", text):
         hint = f"add a unit, for example {text}h" if text.isdigit() else None
         raise refuse(wanted, hint)
-    parts = re.findall(r"(\d+)([smhdwy])", text)
+    parts = re.findall(r"([0-9]+)([smhdwy])", text)
     if len({unit for _, unit in parts}) != len(parts):
         raise refuse(wanted, "use each unit once")
     seconds = sum(int(number) * _SECONDS[unit] for number, unit in parts)
@@ -302,10 +304,10 @@ _MIB = {"MiB": 1, "GiB": 1024, "TiB": 1024 * 1024}
 
 def parse_size(text: str) -> int:
     """``8GiB``, ``20480MiB`` → MiB; from 1 GiB to 64 TiB."""
-    match = re.fullmatch(r"([1-9]\d{0,8}) ?(MiB|GiB|TiB)", text)
+    match = re.fullmatch(r"([1-9][0-9]{0,8}) ?(MiB|GiB|TiB)", text)
     if match is None:
-        decimal = re.fullmatch(r"(\d+) ?([MGT])i?[Bb]?", text)
-        hint = f"did you mean {decimal[1]}{decimal[2]}iB?" if decimal else None
+        decimal = re.fullmatch(r"([0-9]+) ?([MGT])i?[Bb]?", text)
+        hint = f"did you mean {decimal[1]}{decimal[2]}iB?" if decimal and decimal[1] != "0" else None
         raise refuse(f"wanted a size such as 8GiB, got {describe(text)}", hint)
     mib = int(match[1]) * _MIB[match[2]]
     if not 1024 <= mib <= 64 * 1024 * 1024:
@@ -315,7 +317,7 @@ def parse_size(text: str) -> int:
 
 def parse_kubernetes_version(text: str) -> Version:
     wanted = f"wanted an exact version such as 1.{KNOWN_MINORS[-2]}.4, got {describe(text)}"
-    partial = re.fullmatch(r"v?(\d+)\.(\d{1,2})", text)
+    partial = re.fullmatch(r"v?([0-9]+)\.([0-9]{1,2})", text)
     if partial:
         raise refuse(wanted, f"add the patch number, for example {text.removeprefix('v')}.0", UNKNOWN_VERSION)
     try:
@@ -334,7 +336,7 @@ def parse_kubernetes_version(text: str) -> Version:
 
 def parse_snapshot(text: str) -> str:
     try:
-        if re.fullmatch(r"\d{8}T\d{6}Z", text):
+        if re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", text):
             datetime.strptime(text, "%Y%m%dT%H%M%SZ")
             return text
     except ValueError:
@@ -366,7 +368,7 @@ def _string(pattern: str, **more: Any) -> dict[str, Any]:
     return {"type": "string", "pattern": f"^(?:{pattern})$", **more}
 
 
-_IPV4 = r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_IPV4 = r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*"
 
@@ -374,18 +376,20 @@ NAME = Spelt(parse_name, "a name", _string(_DNS_LABEL))
 DOMAIN = Spelt(parse_domain, "a DNS domain", _string(_DNS_NAME))
 ADDRESS = Spelt(parse_address, "an IPv4 address", _string(_IPV4))
 NODE_ADDRESS = Spelt(parse_node_address, "an IPv4 address or dhcp", _string(f"dhcp|{_IPV4}"))
-RANGE = Spelt(parse_range, "a range", _string(rf"{_IPV4}/(?:3[0-2]|[12]?\d)"))
+RANGE = Spelt(parse_range, "a range", _string(rf"{_IPV4}/(?:3[0-2]|[12]?[0-9])"))
 MAC = Spelt(parse_mac, "a MAC address", _string("[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}"))
-ENDPOINT = Spelt(parse_endpoint, "HOST:PORT", _string(rf"(?:{_DNS_NAME})(?::[1-9]\d{{0,4}})?"))
+ENDPOINT = Spelt(parse_endpoint, "HOST:PORT", _string(rf"(?:{_DNS_NAME})(?::[1-9][0-9]{{0,4}})?"))
 TIME_SERVER = Spelt(parse_time_server, "an address or a DNS name", _string(_DNS_NAME))
 DURATION = Spelt(
     parse_duration,
     "a duration",
-    {"anyOf": [_string(r"0|(?:\d{1,9}[smhdwy])+"), {"type": "integer", "const": 0}]},
+    {"anyOf": [_string(r"0|(?:[0-9]{1,9}[smhdwy])+"), {"type": "integer", "const": 0}]},
 )
-SIZE = Spelt(parse_size, "a size", _string(r"[1-9]\d{0,8} ?(?:MiB|GiB|TiB)"))
-KUBERNETES_VERSION = Spelt(parse_kubernetes_version, "an exact version", _string(r"1\.\d{1,2}\.\d{1,4}"))
-SNAPSHOT = Spelt(parse_snapshot, "a time", _string(r"\d{8}T\d{6}Z"))
+SIZE = Spelt(parse_size, "a size", _string(r"[1-9][0-9]{0,8} ?(?:MiB|GiB|TiB)"))
+KUBERNETES_VERSION = Spelt(
+    parse_kubernetes_version, "an exact version", _string(r"1\.[0-9]{1,2}\.[0-9]{1,4}")
+)
+SNAPSHOT = Spelt(parse_snapshot, "a time", _string(r"[0-9]{8}T[0-9]{6}Z"))
 PACKAGE = Spelt(parse_package, "the name of a package", _string(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,127}"))
 TEXT = Spelt(str, "a text", {"type": "string"})
 FLAG_NAME = Spelt(parse_flag_name, "the name of a flag", _string(r"[a-z][a-z0-9-]*"))
