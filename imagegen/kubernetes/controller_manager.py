@@ -7,7 +7,7 @@ from datetime import timedelta
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.tls import serving_arguments
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import Cluster, Cni
 from imagegen.pki import paths
 
 COMPONENT = "kube-controller-manager"
@@ -25,7 +25,8 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         COMPONENT, "--cluster-signing-duration", "--experimental-cluster-signing-duration"
     )
     ours = {
-        "allocate-node-cidrs": "true",
+        # with bridge a node's range follows from its address
+        "allocate-node-cidrs": "false" if network.cni is Cni.BRIDGE else "true",
         "authentication-kubeconfig": kubeconfig,
         "authorization-kubeconfig": kubeconfig,
         "bind-address": "127.0.0.1",

@@ -7,11 +7,11 @@ from __future__ import annotations
 import contextlib
 from ipaddress import IPv4Address
 
-from imagegen.emit import emit_unit
+from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Cluster, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
-from imagegen.plan.components.first_boot import PROGRAMS, api_client_library, program, sandbox
+from imagegen.plan.components.first_boot import PROGRAMS, api_client_library, program
 from imagegen.plan.items import Directory, File, Fragment, Group, Origin, Package, Phase, Unit, User
 
 POLICY = "/etc/imagegen/csr-policy"
@@ -82,42 +82,23 @@ def _reserved_addresses(cluster: Cluster) -> list[IPv4Address]:
 
 
 def _render_unit() -> str:
-    return emit_unit(
-        [
-            (
-                "Unit",
-                [
-                    ("Description", "Approve the kubelet certificate requests that the cluster file allows"),
-                    ("After", "cloud-config.target kube-apiserver.service time-sync.target"),
-                    ("ConditionPathExists", paths.CSR_APPROVER_KUBECONFIG),
-                    ("ConditionPathExists", POLICY),
-                    ("StartLimitIntervalSec", "0"),
-                ],
+    return emit_daemon_unit(
+        Daemon(
+            description="Approve the kubelet certificate requests that the cluster file allows",
+            documentation="https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/",
+            type="exec",
+            exec_start=_COMMAND,
+            user=_USER,
+            after=("kube-apiserver.service",),
+            needs=(paths.CSR_APPROVER_KUBECONFIG, POLICY),
+            resources=(("MemoryMax", "256M"), ("TasksMax", "16")),
+            sandbox=(
+                *UNPRIVILEGED,
+                ("PrivateUsers", "yes"),
+                ("ProcSubset", "pid"),
+                # it talks to the API server of its own node
+                ("IPAddressDeny", "any"),
+                ("IPAddressAllow", "localhost"),
             ),
-            (
-                "Service",
-                [
-                    ("Type", "exec"),
-                    ("User", _USER),
-                    ("Group", _USER),
-                    (
-                        "ExecStart",
-                        _COMMAND,
-                    ),
-                    ("Restart", "always"),
-                    ("RestartSec", "5s"),
-                    ("MemoryMax", "256M"),
-                    ("TasksMax", "16"),
-                    *sandbox(),
-                    ("CapabilityBoundingSet", ""),
-                    ("AmbientCapabilities", ""),
-                    ("PrivateUsers", "yes"),
-                    ("ProcSubset", "pid"),
-                    ("DevicePolicy", "closed"),
-                    ("IPAddressDeny", "any"),
-                    ("IPAddressAllow", "localhost"),
-                ],
-            ),
-            ("Install", [("WantedBy", "multi-user.target")]),
-        ]
+        )
     )

@@ -15,6 +15,7 @@ from imagegen.kubernetes.manifests.access import (
     identity_bindings,
 )
 from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
+from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import BootstrapMethod, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
@@ -165,8 +166,7 @@ def _render_unit(ctx: Context) -> str:
                     ("RuntimeDirectoryMode", "0700"),
                     ("CPUWeight", "50"),
                     ("MemoryMax", "512M"),
-                    *sandbox(),
-                    ("CapabilityBoundingSet", ""),
+                    *UNPRIVILEGED,
                     ("IPAddressDeny", "any"),
                     ("IPAddressAllow", "localhost"),
                 ],
@@ -174,33 +174,3 @@ def _render_unit(ctx: Context) -> str:
             ("Install", [("WantedBy", "kube-apiserver.service")]),
         ]
     )
-
-
-def sandbox() -> list[tuple[str, str]]:
-    """What neither of our Python services needs to do (systemd.exec(5))."""
-    return [
-        ("UMask", "0077"),
-        ("NoNewPrivileges", "yes"),
-        ("ProtectSystem", "strict"),
-        ("ProtectHome", "yes"),
-        ("PrivateTmp", "yes"),
-        ("PrivateDevices", "yes"),
-        ("ProtectClock", "yes"),
-        ("ProtectControlGroups", "yes"),
-        ("ProtectHostname", "yes"),
-        ("ProtectKernelLogs", "yes"),
-        ("ProtectKernelModules", "yes"),
-        ("ProtectKernelTunables", "yes"),
-        ("ProtectProc", "invisible"),
-        ("LockPersonality", "yes"),
-        ("MemoryDenyWriteExecute", "yes"),
-        ("RemoveIPC", "yes"),
-        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
-        ("RestrictNamespaces", "yes"),
-        ("RestrictRealtime", "yes"),
-        ("RestrictSUIDSGID", "yes"),
-        ("SystemCallArchitectures", "native"),
-        ("SystemCallFilter", "@system-service"),
-        ("SystemCallFilter", "~@privileged @resources"),
-        ("SystemCallErrorNumber", "EPERM"),
-    ]

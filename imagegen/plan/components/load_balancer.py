@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from imagegen.emit import emit_unit
+from imagegen.kubernetes.apiserver import COMPONENT, SECURE_PORT, limits_anonymous
+from imagegen.kubernetes.gates import Gates
 from imagegen.model.cluster import Cluster, Node, Role
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, File, Fragment, Origin, Package, Phase, Port, Ref, Unit, UnitState
@@ -10,8 +12,6 @@ from imagegen.plan.items import Directory, File, Fragment, Origin, Package, Phas
 #: Apart from the package's own haproxy.cfg, so that installing the package never asks whose file it is.
 CONFIGURATION = "/etc/haproxy/imagegen.cfg"
 CA = "/etc/haproxy/cluster-ca.crt"
-#: Where the API servers listen.
-API_PORT = 6443
 STATISTICS_PORT = 8404
 
 _ORIGIN = Origin("component load_balancer", reason="spreads API connections over the masters that are ready")
@@ -43,7 +43,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 phase=Phase.BOOT,
                 origin=_ORIGIN,
                 path=CONFIGURATION,
-                content=(render_haproxy(ctx.cluster),),
+                content=(render_haproxy(ctx.cluster, ctx.gates),),
             ),
             Port(
                 phase=Phase.BAKE,
@@ -63,7 +63,20 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     return Fragment()
 
 
-def render_haproxy(cluster: Cluster) -> str:
+#: A server that takes no anonymous requests answers 401 once it serves at all; this sees it die, not become
+#: unready.
+_EXPECT_ALIVE = "    http-check expect rstatus ^(200|401)$"
+
+
+def _asks_anonymously(cluster: Cluster, gates: Gates) -> bool:
+    """Whether the API server tells /readyz to a client without a credential."""
+    extra = cluster.kubernetes.extra_args_of(COMPONENT)
+    if "anonymous-auth" in extra:
+        return extra["anonymous-auth"] == "true"
+    return limits_anonymous(gates) and not any(flag.startswith("oidc-") for flag in extra)
+
+
+def render_haproxy(cluster: Cluster, gates: Gates) -> str:
     """The configuration. Connections are passed through unread; only the health check speaks TLS.
 
     A master counts when it shows a certificate of the cluster CA for the name ``kubernetes`` and /readyz
@@ -71,7 +84,7 @@ def render_haproxy(cluster: Cluster) -> str:
     dial again.
     """
     servers = [
-        f"    server {node.name} {node.address}:{API_PORT}"
+        f"    server {node.name} {node.address}:{SECURE_PORT}"
         for node in cluster.nodes_with(Role.MASTER)
         if node.address is not None
     ]
@@ -107,7 +120,7 @@ def render_haproxy(cluster: Cluster) -> str:
             "    balance leastconn",
             "    option httpchk",
             "    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
-            "    http-check expect status 200",
+            "    http-check expect status 200" if _asks_anonymously(cluster, gates) else _EXPECT_ALIVE,
             "    default-server inter 1s downinter 1s fall 2 rise 2 on-marked-down shutdown-sessions "
             f"check check-ssl check-sni kubernetes verify required verifyhost kubernetes ca-file {CA}",
             *servers,
