@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
-from typing import cast
 
 from imagegen.diagnostics import Report, Span
 from imagegen.kubernetes.gates import load_gates
@@ -12,7 +10,26 @@ from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
 from imagegen.plan.check import check_node_items, check_role_items
 from imagegen.plan.component import Component, Context
-from imagegen.plan.components import firewall
+from imagegen.plan.components import (
+    access,
+    addons,
+    apiserver,
+    certificates,
+    cni,
+    containerd,
+    controller_manager,
+    csr_approver,
+    etcd,
+    firewall,
+    first_boot,
+    host,
+    identity,
+    kube_proxy,
+    kubelet,
+    load_balancer,
+    platform,
+    scheduler,
+)
 from imagegen.plan.items import Fragment, Item, Port
 from imagegen.plan.merge import (
     Opinion,
@@ -25,37 +42,26 @@ from imagegen.plan.plan import NodePlan, Plan, RolePlan
 from imagegen.plan.profiles import Profiles
 
 #: every component, one concern each; the order decides whose origin an equal opinion keeps
-COMPONENTS: tuple[str, ...] = (
-    "identity",
-    "host",
-    "platform",
-    "access",
-    "firewall",
-    "certificates",
-    "etcd",
-    "apiserver",
-    "controller_manager",
-    "scheduler",
-    "containerd",
-    "kubelet",
-    "kube_proxy",
-    "cni",
-    "load_balancer",
-    "first_boot",
-    "csr_approver",
-    "addons",
+COMPONENTS: tuple[Component, ...] = (
+    identity,
+    host,
+    platform,
+    access,
+    firewall,
+    certificates,
+    etcd,
+    apiserver,
+    controller_manager,
+    scheduler,
+    containerd,
+    kubelet,
+    kube_proxy,
+    cni,
+    load_balancer,
+    first_boot,
+    csr_approver,
+    addons,
 )
-
-
-def _load_components() -> tuple[Component, ...]:
-    found = []
-    for name in COMPONENTS:
-        try:
-            found.append(cast(Component, import_module(f"imagegen.plan.components.{name}")))
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("imagegen."):
-                raise
-    return tuple(found)
 
 
 def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | None:
@@ -64,9 +70,12 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     Every node shape (set of roles, static or DHCP) is merged and checked once here; the plan of each single
     node is made when it is asked for.
     """
+    cni.check_cluster(cluster, report)
     builder = _Builder(cluster, profiles)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
     builder.replacements.report_idle(report)
+    if report.has_errors:
+        return None
     for node in _sample_nodes(cluster):
         builder.check_node(node, report)
     if report.has_errors:
@@ -81,14 +90,13 @@ class _Builder:
         version = cluster.kubernetes.version
         self.ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
         self.profiles = profiles
-        self.components = _load_components()
         self.replacements = Replacements()
         self._shared: dict[tuple[Role, ...], dict[tuple[str, str], Item]] = {}
         self._spans: dict[tuple[Role, ...], dict[tuple[str, str], Span]] = {}
 
     def build_role(self, roles: tuple[Role, ...], report: Report) -> RolePlan:
         opinions: list[Opinion] = list(self.profiles.opinions(self.ctx.cluster, roles))
-        for component in self.components:
+        for component in COMPONENTS:
             opinions += opinions_of(component.plan_role(self.ctx, roles))
         ports = [o.item for o in opinions if isinstance(o.item, Port)]
         opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, ports))
@@ -100,7 +108,7 @@ class _Builder:
         return RolePlan(roles=roles, items=items)
 
     def _plan_fragments(self, node: Node) -> list[Fragment]:
-        return [component.plan_node(self.ctx, node) for component in self.components]
+        return [component.plan_node(self.ctx, node) for component in COMPONENTS]
 
     def plan_node(self, node: Node, role_plan: RolePlan) -> NodePlan:
         items = merge_node_items(self._shared[node.roles], self._plan_fragments(node), f"node {node.name}")

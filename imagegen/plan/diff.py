@@ -180,7 +180,9 @@ def name_data(item: ItemData) -> str:
     kind = str(item["kind"])
     if kind == "port":
         return f"port {item['first']}-{item['last']}/{item['protocol']}"
-    key = next(item[key] for key in _KEYS if key in item)
+    key = next((item[key] for key in _KEYS if key in item), None)
+    if key is None:
+        raise ValueError(f"an item of kind {kind} has no name")
     return f"{'path' if kind in _PATH_KINDS else 'user' if kind == 'login' else kind} {key}"
 
 

@@ -1,7 +1,7 @@
 """The vocabulary of the Plan: what may be on a machine. Frozen, hashable, printable, without secret bytes.
 
-Every item has a ``phase`` (bake: once for a role, in the image; boot: per node, in the seed), an ``origin`` and an
-``identity``; two items with one identity must say the same or the merge reports both origins.
+Every item has a ``phase`` (bake: once for a role, in the image; boot: per node, in the seed), an ``origin`` and
+an ``identity``; two items with one identity must say the same or the merge reports both origins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Phase(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asked for an item: a place in a text (``profiles/base.yaml:14``) or a component (``component apiserver``)."""
+    """Who asked for an item: a place (``profiles/base.yaml:14``) or a component (``component apiserver``)."""
 
     where: str
     line: int = 0
@@ -82,10 +82,10 @@ class Symlink(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary(Item):
-    """An executable out of a release part of the catalogue (``imagegen.kubernetes.releases``), installed 0755 root.
+    """An executable out of the catalogue of releases (``imagegen.kubernetes.releases``), installed 0755 root.
 
-    ``part`` names the catalogue entry (``kubelet``, ``etcd``, ``cni-plugins``); ``member`` is the path inside its
-    archive (empty when the part is the executable itself).
+    ``part`` names the catalogue entry (``kubelet``, ``etcd``, ``cni-plugins``); ``member`` is the path inside
+    its archive (empty when the part is the executable itself).
     """
 
     path: str
@@ -100,7 +100,7 @@ class Binary(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerImage(Item):
-    """A container image that must be on the machine before it has a network. ``reference`` is fully qualified."""
+    """A container image that is on the machine before it has a network. ``reference`` is fully qualified."""
 
     reference: str
 
@@ -132,7 +132,7 @@ class Group(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Item):
-    """A user; ``system`` users have no password, and by default no home and no shell. Groups are supplementary."""
+    """A user; ``system`` users have no password, by default no home and no shell. ``groups`` come on top."""
 
     name: str
     group: str
@@ -203,7 +203,7 @@ class Unit(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port(Item):
-    """An open port of the one port table. ``first`` = ``last`` for a single port. ``sources`` are CIDRs; empty = anyone."""
+    """An open port of the one port table; ``first`` = ``last`` for one port. ``sources``: CIDRs, none = anyone."""
 
     first: int
     last: int

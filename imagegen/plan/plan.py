@@ -35,7 +35,7 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Immutable. Node plans are made when asked for, so a plan of 10,000 nodes does not hold them all at once."""
+    """Immutable. Node plans are made when asked for, so a plan of 10,000 nodes never holds them all."""
 
     cluster: Cluster
     role_plans: tuple[RolePlan, ...]

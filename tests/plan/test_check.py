@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from imagegen.diagnostics import Report
@@ -39,7 +41,7 @@ def directory(path: str, **more: object) -> Directory:
     return Directory(**{"phase": Phase.BAKE, "origin": ORIGIN, "path": path, **more})  # type: ignore[arg-type]
 
 
-def port(first: int, last: int, protocol: str = "tcp") -> Port:
+def port(first: int, last: int, protocol: Literal["tcp", "udp"] = "tcp") -> Port:
     return Port(
         phase=Phase.BAKE,
         origin=ORIGIN,

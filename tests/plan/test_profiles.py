@@ -424,7 +424,8 @@ def test_units_and_ports_of_a_profile_reach_the_plan(tmp_path: Path) -> None:
         "users: [exporter]\n"
         "ports:\n  - {port: 9100, purpose: node exporter, sources: [10.240.0.0/16]}\n"
         "units:\n  - name: exporter.service\n    content: |\n"
-        "      [Unit]\n      After=network-online.target\n      [Service]\n      ExecStart=/usr/bin/true %i $x\n"
+        "      [Unit]\n      After=network-online.target\n"
+        "      [Service]\n      ExecStart=/usr/bin/true %i $x\n"
     )
     plan = make_plan(write_cluster(tmp_path), [folder])
     items = {item.identity: item for item in plan.node_plan("worker-0").role_plan.items}

@@ -1,0 +1,114 @@
+"""Why is this here, and the tree for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagegen.errors import UsageError
+from imagegen.model.version import Version
+from imagegen.plan.explain import explain_code, explain_flag, explain_path
+from imagegen.plan.outline import iter_plan_text
+from tests.plan.plans import make_plan, write_cluster
+
+
+def test_a_file_of_a_component(tmp_path: Path) -> None:
+    (found,) = explain_path(make_plan(write_cluster(tmp_path)), "/etc/imagegen/firewall.nft")[:1]
+    facts = dict(found.facts)
+    assert found.title == "file /etc/imagegen/firewall.nft"
+    assert facts["from"] == "component firewall"
+    assert facts["why"] == "only the ports of the port table answer"
+    assert facts["when"].startswith("bake")
+
+
+def test_a_sysctl_of_a_profile_names_its_line(tmp_path: Path) -> None:
+    (found,) = explain_path(make_plan(write_cluster(tmp_path)), "net.ipv4.ip_forward")
+    facts = dict(found.facts)
+    assert facts["from"].startswith("profiles/worker.yaml:")
+    assert facts["on"] == "2 nodes: worker-0, worker-1"
+
+
+def test_a_secret_is_named_and_not_shown(tmp_path: Path) -> None:
+    (found,) = explain_path(make_plan(write_cluster(tmp_path)), "/etc/kubernetes/pki/apiserver.key")
+    facts = dict(found.facts)
+    assert facts["holds"] == "nodes/master-0/apiserver.key (secret)"
+    assert facts["on"] == "1 node: master-0"
+    assert facts["when"].startswith("boot")
+
+
+@pytest.mark.parametrize("name", ["kubelet.service", "kubelet", "/etc/systemd/system/kubelet.service"])
+def test_a_unit_has_three_names(tmp_path: Path, name: str) -> None:
+    titles = {found.title for found in explain_path(make_plan(write_cluster(tmp_path)), name)}
+    assert "unit kubelet.service" in titles
+
+
+def test_a_port_is_found_inside_its_range(tmp_path: Path) -> None:
+    titles = [found.title for found in explain_path(make_plan(write_cluster(tmp_path)), "30080")]
+    assert titles == ["port 30000-32767/tcp", "port 30000-32767/udp"]
+
+
+def test_different_bodies_of_one_path_are_told_apart(tmp_path: Path) -> None:
+    found = explain_path(make_plan(write_cluster(tmp_path)), "/etc/hosts")
+    assert len(found) == 4
+    assert explain_path(make_plan(write_cluster(tmp_path)), "/etc/nothing") == ()
+
+
+def test_codes_of_the_plan_are_documented() -> None:
+    found = explain_code("img201")
+    assert found is not None
+    assert "replace: true" in found.render_text()
+    assert explain_code("IMG299") is None
+
+
+def test_a_flag_says_since_when_and_what_replaces_it() -> None:
+    for name in ("--kubelet-https", "kubelet-https", "--kubelet-https=true"):
+        (found,) = explain_flag(name)
+        assert found.title == "kube-apiserver --kubelet-https (flag)"
+        assert dict(found.facts)["removed in"] == "1.22"
+    (found,) = explain_flag("insecure-port", component="kube-apiserver", version=Version(1, 36, 4))
+    assert dict(found.facts)["in 1.36.4"] == "removed"
+    assert explain_flag("no-such-flag") == ()
+
+
+def test_text_escapes_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "base.yaml").write_text('symlinks: [{path: /etc/a, target: "x\\u202ey"}]\n')
+    plan = make_plan(write_cluster(tmp_path), [folder])
+    assert "\u202e" not in "".join(iter_plan_text(plan))
+    assert "\u202e" not in explain_path(plan, "/etc/a")[0].render_text()
+
+
+def test_the_tree_of_all_of_one_role_and_of_one_node(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path))
+    text = "".join(iter_plan_text(plan))
+    assert text.startswith("cluster quickstart: Kubernetes 1.36.4 (systemd), debian-13, golden image")
+    assert "role worker (2 nodes: worker-0, worker-1)\n" in text
+    assert "node worker-1 (worker, address by DHCP)\n" in text
+    assert "holds nodes/master-0/apiserver.key" in text
+    role = "".join(iter_plan_text(plan, role="worker"))
+    assert role.startswith("role worker")
+    assert "net.ipv4.ip_forward = 1" in role
+    assert "node " not in role.splitlines()[0]
+    node = "".join(iter_plan_text(plan, node="worker-0"))
+    assert "net.ipv4.ip_forward = 1" in node
+    assert "/etc/imagegen/node.env" in node
+    assert max(map(len, text.splitlines())) < 240
+
+
+@pytest.mark.parametrize(
+    ("node", "role", "hint"),
+    [
+        ("worker-00", None, "did you mean worker-0?"),
+        (None, "workers", "did you mean worker?"),
+        ("x", None, "there are"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(
+    tmp_path: Path, node: str | None, role: str | None, hint: str
+) -> None:
+    plan = make_plan(write_cluster(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        "".join(iter_plan_text(plan, node=node, role=role))
+    assert hint in (caught.value.hint or "")
