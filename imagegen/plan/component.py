@@ -21,12 +21,12 @@ class Context:
 
 
 class Component(Protocol):
-    """A module of ``plan.components``. Roles come in declaration order; items of ``plan_node`` are ``boot``."""
+    """A module of ``plan.components``. Roles come in declaration order; what ``plan_node`` gives is boot."""
 
     __name__: str
 
     def plan_role(self, ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-        """What all nodes with these roles share. Items of phase ``bake`` do not depend on the list of nodes."""
+        """What all nodes with these roles share. Bake items do not depend on the list of nodes."""
         ...
 
     def plan_node(self, ctx: Context, node: Node) -> Fragment:

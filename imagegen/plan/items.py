@@ -1,7 +1,7 @@
 """The vocabulary of the Plan: what may be on a machine. Frozen, hashable, printable, without secret bytes.
 
-Every item has a ``phase`` (bake: once for a role, in the image; boot: per node, in the seed), an ``origin`` and
-an ``identity``; two items with one identity must say the same or the merge reports both origins.
+Every item has a ``phase`` (bake: once for a role, in the image; boot: per node, in the seed), an ``origin``
+and an ``identity``; two items with one identity must say the same or the merge reports both origins.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Unit(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port(Item):
-    """An open port of the one port table; ``first`` = ``last`` for one port. ``sources``: CIDRs, none = anyone."""
+    """An open port of the one port table; ``first`` = ``last`` for one. ``sources``: CIDRs, none = anyone."""
 
     first: int
     last: int
