@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.diagnostics import Report
+from imagegen.diagnostics import Report, Severity
 from imagegen.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ def read_plan(path: Path, profile_dirs: Sequence[Path], report: Report) -> Plan:
     return plan
 
 
-def read_plan_aloud(path: Path, profile_dirs: Sequence[Path], terminal: Terminal) -> Plan:
-    """``read_plan`` that shows the warnings; errors are shown by whoever catches the InputError."""
+def read_plan_aloud(
+    path: Path, profile_dirs: Sequence[Path], terminal: Terminal, *, with_notes: bool = False
+) -> Plan:
+    """``read_plan`` that shows warnings, and notes when asked for; errors travel in the InputError."""
     report = Report()
     plan = read_plan(path, profile_dirs, report)
+    if not with_notes and not terminal.verbose:
+        report.findings = [f for f in report.findings if f.severity is not Severity.NOTE]
     terminal.show_report(report)
     return plan
 

@@ -130,11 +130,13 @@ def _load_quietly(ctx: click.Context) -> Any:
     from imagegen.diagnostics import Report
     from imagegen.model.load import load_cluster
 
-    path = ctx.params.get("cluster")
-    if path is None:
+    # an option that still lacks its value keeps click from parsing what stands before it
+    word = ctx.params.get("cluster") or next((word for word in ctx.args if not word.startswith("-")), None)
+    if word is None:
         return None
     try:
-        return load_cluster(Path(path), Report())
+        path = Path(word)
+        return load_cluster(path / CLUSTER_FILE if path.is_dir() else path, Report())
     except Exception:
         return None
 

@@ -48,7 +48,7 @@ def run_job(job: Job, form: str, terminal: Terminal) -> None:
 
     epoch = read_epoch(os.environ)
     out, secrets = find_output(job.out), find_secrets(job.cluster_file, job.secrets_dir)
-    plan = read_plan_aloud(job.cluster_file, job.profile_dirs, terminal)
+    plan = read_plan_aloud(job.cluster_file, job.profile_dirs, terminal, with_notes=True)
     report = Report()
     result = render_cluster(
         plan,

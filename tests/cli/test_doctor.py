@@ -1,4 +1,4 @@
-"""``doctor``: says what is there, what is missing and how to get it; a required thing that is missing gives 3."""
+"""``doctor``: says what is there, what is missing and how to get it; exit code 3 when it must be there."""
 
 from __future__ import annotations
 

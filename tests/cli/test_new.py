@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def test_every_example_is_described_copied_and_clean(name: str, imagegen: Imageg
     target = tmp_path / "here" / "cluster.yaml"
     assert str(target) in done.err
     checked = imagegen("check", target, "--strict")
-    assert (checked.code, checked.out) == (0, ""), checked.out
+    assert checked.code == 0, checked.out
+    assert re.findall(r"(\w+)\[IMG\d+\]", checked.out) == ["note"], checked.out
 
 
 def test_nothing_is_overwritten(imagegen: Imagegen, tmp_path: Path) -> None:
