@@ -100,6 +100,7 @@ PROGRAM = """
 import hashlib, os, sys, time
 from imagegen.backends.epoch import read_epoch
 from imagegen.backends.seediso import build_seed_iso
+"".encode("utf-16_be")  # the other user may not read Python's own folder
 os.umask(int(sys.argv[1], 8))
 if os.getuid() == 0 and len(sys.argv) > 2:
     os.setgid(12345); os.setuid(12345)
