@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+BASE   := $(VENV)/.base
 STAMP  := $(VENV)/.installed
 # Debian's own python3.11 or newer; whatever else is on PATH comes second.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11) python3)
@@ -18,7 +19,7 @@ JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl shellcheck syst
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-demo: $(STAMP) ## render the quickstart cluster, with PKI and seed ISOs, into ./demo
+demo: $(BASE) ## render the quickstart cluster, with PKI and seed ISOs, into ./demo
 	@test -e $(OUT)/cluster.yaml || $(BIN)/imagegen new $(OUT) --example quickstart --quiet
 	@$(BIN)/imagegen seed $(OUT)/cluster.yaml -o $(OUT)/out
 
@@ -62,7 +63,8 @@ packages:
 	else echo "some judges are not installed; their tests will be skipped unless you run:"; \
 	  echo "  sudo apt-get install --no-install-recommends$$missing"; fi
 
-$(STAMP): pyproject.toml
+# imagegen alone is enough for the demo; the tools of the tests come on top.
+$(BASE): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 3; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON="; exit 3; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
@@ -70,6 +72,11 @@ $(STAMP): pyproject.toml
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv; \
 	  else echo "python's venv is missing: sudo apt-get install python3-venv"; exit 3; fi; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing imagegen and its tools into $(VENV) …"
+	@echo "installing imagegen into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $(BASE)
+
+$(STAMP): $(BASE)
+	@echo "installing the tools of the tests into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
