@@ -284,18 +284,35 @@ class OutputFolder:
     # --- committing
     # --------------------------------------------------------------------------------------------
 
-    def keep(self, path: str, inputs: str | None = None) -> None:
+    def keep(self, path: str, inputs: str | None = None) -> bool:
         """Keep the file of a former run, if it is still there; with ``inputs`` only when it was made from
-        these.
+        these. Tells whether it was kept.
         """
         former = self.former.artifacts.get(path)
         if former is None or inputs not in (None, former.inputs):
-            return
+            return False
         folder, _, name = path.rpartition("/")
         with open_below(self._root, folder) as handle, contextlib.suppress(FileNotFoundError):
-            if handle is not None:
-                os.stat(name, dir_fd=handle, follow_symlinks=False)
+            if (
+                handle is not None
+                and os.stat(name, dir_fd=handle, follow_symlinks=False).st_size == former.size
+            ):
                 self._artifacts.setdefault(path, former)
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def make_file(self, path: str, *, inputs: str, secret: bool = False) -> Iterator[Path]:
+        """Like ``write`` for a large file that a program makes: yields the path where it must put the file."""
+        name = self._next_name()
+        target = self.path / _STAGING / name
+        yield target
+        os.chmod(target, _mode(secret))
+        size = target.stat().st_size
+        if self._adopt(Artifact(path, hash_file(name, self._staging), size, inputs, secret)):
+            target.unlink()
+        else:
+            self._pending.append((path, name))
 
     def commit(self, owns: Callable[[str], bool]) -> OutputSummary:
         """Give every staged file its name, remove stale files, write the manifest.

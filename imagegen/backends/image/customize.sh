@@ -1,0 +1,114 @@
+#!/bin/sh
+# Turns a base system into the root file system of one role, and that into file system images.
+# Called by mmdebstrap as a customize hook: $1 is the root of the machine to be, WORK a folder that imagegen prepared.
+# Every step reads what to do from WORK and does nothing when its table is not there.
+# With "pack" as second argument, in a mount namespace of its own: only the file system images.
+set -eu
+umask 022
+
+root=$1
+work=${WORK:?}
+: "${SOURCE_DATE_EPOCH:?}"
+
+in_root() {
+    chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
+}
+
+# users and groups, with fixed ids
+add_users() {
+    [ -s "$work/sysusers.conf" ] || return 0
+    in_root systemd-sysusers - <"$work/sysusers.conf"
+}
+
+# files, directories, links; owners by name, which only the root itself can resolve
+unpack_payload() {
+    [ -s "$work/payload.tar" ] || return 0
+    in_root tar --extract --preserve-permissions --directory / --file - <"$work/payload.tar"
+}
+
+# units: ACTION UNIT
+set_units() {
+    [ -s "$work/units" ] || return 0
+    while read -r action unit; do
+        in_root systemctl --quiet "$action" "$unit" </dev/null
+    done <"$work/units"
+}
+
+# hygiene: what must not be the same on two machines, and what nobody needs; a pattern may match nothing
+clean_up() {
+    while read -r action patterns; do
+        case $action in
+        remove) (cd "$root" && eval "rm -rf -- $patterns") ;;
+        empty) (cd "$root" && eval "truncate --no-create --size=0 -- $patterns") ;;
+        create) : >"$root/$patterns" ;;
+        esac
+    done <"$work/hygiene"
+    # no login by password: locked is what remains when nobody sets one
+    in_root passwd --quiet --lock root
+}
+
+# evidence for the bill of materials
+save_facts() {
+    cp "$root/var/lib/dpkg/status" "$work/out/dpkg-status"
+    chmod 0644 "$work/out/dpkg-status"
+}
+
+save_kernel() {
+    cp -L "$root/vmlinuz" "$work/out/vmlinuz"
+    cp -L "$root/initrd.img" "$work/out/initrd.img"
+    chmod 0644 "$work/out/vmlinuz" "$work/out/initrd.img"
+}
+
+# Nothing is younger than the source; what is older keeps its time.
+clamp_times() {
+    find "$1" -xdev -newermt "@$SOURCE_DATE_EPOCH" -print0 |
+        xargs -0r touch --no-dereference --date="@$SOURCE_DATE_EPOCH"
+}
+
+# Populating from a folder is only independent of the folder's own order from mke2fs 1.47.1 on, so the machine's own
+# mke2fs is preferred to the host's; it runs outside of the root because it must write there.
+make_ext4() {
+    while read -r size uuid; do
+        truncate -s "$size" "$work/out/root.ext4"
+        run_mke2fs -q -t ext4 -m 1 -L root -U "$uuid" -E "hash_seed=$uuid" -d "$1" "$work/out/root.ext4"
+        chmod 0644 "$work/out/root.ext4"
+    done <"$work/ext4"
+}
+
+run_mke2fs() {
+    loader=$root/lib64/ld-linux-x86-64.so.2
+    if [ -x "$root/usr/sbin/mke2fs" ] && [ -x "$loader" ]; then
+        E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH MKE2FS_CONFIG=$root/etc/mke2fs.conf \
+            "$loader" --library-path "$root/usr/lib/x86_64-linux-gnu" "$root/usr/sbin/mke2fs" "$@"
+    else
+        E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs "$@"
+    fi
+}
+
+# the root of a bootable ISO, which has its kernel beside it and no disk to name in fstab
+make_squashfs() {
+    [ -e "$work/squashfs" ] || return 0
+    mksquashfs "$1" "$work/out/root.squashfs" -noappend -no-progress -quiet -comp zstd -Xcompression-level 5 \
+        -wildcards -e etc/fstab 'boot/*' vmlinuz initrd.img >/dev/null
+    chmod 0644 "$work/out/root.squashfs"
+}
+
+# mmdebstrap has mounted /proc, /sys and /dev into the root; a bind mount shows what lies below them.
+pack() {
+    mount --bind "$root" "$work/view"
+    clamp_times "$work/view"
+    make_ext4 "$work/view"
+    make_squashfs "$work/view"
+}
+
+if [ "${2:-}" = pack ]; then
+    pack
+    exit
+fi
+add_users
+unpack_payload
+set_units
+save_facts
+clean_up
+save_kernel
+unshare --mount --propagation private sh "$0" "$root" pack

@@ -1,0 +1,62 @@
+"""Assembles the raw disk: partition table, EFI system partition, root file system, bootloader. Plain file
+access.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from imagegen.backends.image.bootloader import (
+    build_bios_core,
+    build_efi_program,
+    build_esp,
+    write_bios_boot,
+)
+from imagegen.backends.image.partitions import DiskLayout
+from imagegen.run import Runner, Tool
+
+TOOLS = (Tool(name="sfdisk", package="fdisk", purpose="write the partition table"),)
+
+_BLOCK = 1024 * 1024
+
+
+def copy_sparse(source: Path, target: Path, offset: int) -> None:
+    """Copy a file into ``target`` at ``offset`` bytes; holes and runs of zeros stay holes."""
+    with open(source, "rb") as reader, open(target, "r+b") as writer:
+        size = os.fstat(reader.fileno()).st_size
+        position = 0
+        while position < size:
+            try:
+                position = os.lseek(reader.fileno(), position, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole up to the end
+                break
+            end = os.lseek(reader.fileno(), position, os.SEEK_HOLE)
+            while position < end:
+                block = os.pread(reader.fileno(), min(_BLOCK, end - position), position)
+                if block.count(0) != len(block):
+                    os.pwrite(writer.fileno(), block, offset + position)
+                position += len(block)
+
+
+def build_disk(runner: Runner, layout: DiskLayout, root: Path, disk: Path, *, epoch: int) -> None:
+    """Write the raw disk ``disk`` around the ext4 image ``root``, which is at most as large as its partition.
+
+    ``epoch`` (seconds since 1970) is every time stamp in the EFI system partition.
+    """
+    with open(disk, "wb") as handle:
+        handle.truncate(layout.size_bytes)
+    runner.run(
+        ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(disk)],
+        stdin=layout.as_sfdisk_script().encode(),
+    )
+    with tempfile.TemporaryDirectory(dir=disk.parent) as name:
+        work = Path(name)
+        program = build_efi_program(runner, layout.root_uuid, work)
+        os.utime(program, (epoch, epoch))
+        esp = work / "esp.fat"
+        build_esp(runner, program, layout.esp_volume_id, layout.esp.size_bytes, esp, epoch=epoch)
+        copy_sparse(esp, disk, layout.esp.offset_bytes)
+        copy_sparse(root, disk, layout.root.offset_bytes)
+        write_bios_boot(disk, build_bios_core(runner, layout.root_uuid, work), layout)

@@ -1,0 +1,3 @@
+"""Disk formats: one module a format, each turning the raw disk into what a platform takes, with stable
+bytes.
+"""

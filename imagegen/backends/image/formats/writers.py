@@ -1,0 +1,72 @@
+"""From the raw disk to one file a platform takes: which steps each format needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagegen.backends.image.formats import convert, gce, ova
+from imagegen.model.cluster import DiskFormat, Firmware
+from imagegen.run import Runner
+
+if TYPE_CHECKING:
+    from imagegen.backends.image.recipe import ImagePlan
+
+TOOLS = convert.TOOLS
+
+_LSI = "adapter_type=lsilogic"
+#: the size of the virtual machine that an OVA describes
+_CPUS, _MEMORY_MIB = 2, 2048
+
+
+def write_format(
+    runner: Runner,
+    disk_format: DiskFormat,
+    raw: Path,
+    target: Path,
+    work: Path,
+    image: ImagePlan,
+    *,
+    epoch: int,
+) -> None:
+    """Write ``target`` from the raw disk; ``work`` is a scratch folder on the same file system.
+
+    Raises CommandError when a tool fails, ValueError for ``iso``, which is not made from the disk.
+    """
+    image_id = image.role_key
+    match disk_format:
+        case DiskFormat.RAW:
+            runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(target)])
+        case DiskFormat.QCOW2:
+            # zstd: QEMU 5.1 and later; five times as fast as zlib here, and smaller
+            convert.convert_disk(runner, raw, target, "qcow2", compress=True, options="compression_type=zstd")
+        case DiskFormat.VMDK:
+            convert.convert_disk(runner, raw, target, "vmdk", options=f"{_LSI},subformat=monolithicSparse")
+            convert.fix_vmdk(target, image_id)
+        case DiskFormat.VDI:
+            convert.convert_disk(runner, raw, target, "vdi")
+            convert.fix_vdi(target, image_id)
+        case DiskFormat.VHD:
+            convert.convert_disk(runner, raw, target, "vpc", options="subformat=dynamic,force_size=on")
+            convert.fix_vhd(target, image_id, epoch)
+        case DiskFormat.OVA:
+            stream = work / "disk.vmdk"
+            convert.convert_disk(runner, raw, stream, "vmdk", options=f"{_LSI},subformat=streamOptimized")
+            convert.fix_vmdk(stream, image_id)
+            ova.write_ova(_describe_hardware(raw, image), stream, target, epoch=epoch)
+        case DiskFormat.GCE:
+            gce.write_gce_archive(runner, raw, target, work, epoch=epoch)
+        case DiskFormat.ISO:
+            raise ValueError("an ISO is made from the role's root, not from its disk")
+
+
+def _describe_hardware(raw: Path, image: ImagePlan) -> ova.Hardware:
+    name = f"{image.cluster.name}-{image.role_plan.name}".replace("+", "-")
+    return ova.Hardware(
+        name=name,
+        description=f"Kubernetes {image.cluster.kubernetes.version}: {', '.join(image.role_plan.roles)}",
+        cpus=_CPUS,
+        memory_mib=_MEMORY_MIB,
+        disk_bytes=raw.stat().st_size,
+        uefi=image.cluster.image.firmware == (Firmware.UEFI,),
+    )

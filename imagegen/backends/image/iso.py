@@ -1,0 +1,151 @@
+"""A hybrid ISO that starts a role from read-only media, under BIOS and UEFI, from a disc or a USB stick.
+
+The root is a squashfs with a writable overlay in memory (Debian's live-boot); nothing is kept over a reboot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imagegen.backends.image.bootloader import GRUB_PC, build_esp, make_grub_image
+from imagegen.backends.image.partitions import MIB, derive_uuid
+from imagegen.run import Runner, Tool
+
+TOOLS = (
+    Tool(name="xorriso", package="xorriso", purpose="write bootable ISOs"),
+    Tool(name="mksquashfs", package="squashfs-tools", purpose="pack the root of bootable ISOs"),
+)
+
+_ESP_BYTES = 8 * MIB
+_MODULES = (
+    "iso9660",
+    "search",
+    "search_label",
+    "normal",
+    "configfile",
+    "linux",
+    "serial",
+    "terminal",
+    "test",
+)
+_BIOS_MODULES = ("biosdisk", *_MODULES)
+_EFI_MODULES = ("fat", "part_gpt", "part_msdos", *_MODULES, "all_video")
+
+#: where live-boot mounts the medium in the running system
+_MEDIUM = "/run/live/medium"
+_ARGUMENTS = (
+    "boot=live",
+    "live-media-path=/live",
+    "nopersistence",
+    "console=tty0",
+    "console=ttyS0,115200n8",
+    "quiet",
+)
+
+
+def make_label(image_id: str) -> str:
+    """The volume label by which GRUB finds its own medium, unique to the image."""
+    return f"IMAGEGEN_{derive_uuid(image_id, 'iso')[:8].upper()}"
+
+
+def build_iso(
+    runner: Runner,
+    role: Path,
+    image_id: str,
+    target: Path,
+    work: Path,
+    *,
+    epoch: int,
+    seed: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write the ISO ``target`` from a role layer's ``root.squashfs``, ``vmlinuz`` and ``initrd.img``.
+
+    ``seed`` are the files of a NoCloud seed: with them one ISO is one node, and secrets of that node are
+    inside.
+    """
+    label = make_label(image_id)
+    tree = work / "iso"
+    (tree / "live").mkdir(parents=True)
+    (tree / "boot/grub").mkdir(parents=True)
+    for name, place in (
+        ("root.squashfs", "filesystem.squashfs"),
+        ("vmlinuz", "vmlinuz"),
+        ("initrd.img", "initrd.img"),
+    ):
+        os.link(role / name, tree / "live" / place)
+    (tree / "boot/grub/grub.cfg").write_text(_render_config(has_seed=seed is not None))
+    for name, body in (seed or {}).items():
+        path = tree / "seed" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(body)
+        path.chmod(0o400)
+    early = _render_early_config(label)
+    make_grub_image(runner, "i386-pc-eltorito", early, _BIOS_MODULES, tree / "boot/grub/bios.img")
+    esp = _build_efi_loader(runner, label, image_id, work, epoch)
+    stamp = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S00")
+    argv = [
+        "xorriso",
+        "-as",
+        "mkisofs",
+        "-quiet",
+        "-output",
+        str(target),
+        "-volid",
+        label,
+        "-joliet",
+        "-rational-rock",
+    ]
+    argv += [f"--modification-date={stamp}", "-partition_offset", "16"]
+    argv += ["-b", "boot/grub/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
+    argv += ["--grub2-boot-info", "--grub2-mbr", str(GRUB_PC / "boot_hybrid.img")]
+    argv += ["-append_partition", "2", "0xef", str(esp), "-eltorito-alt-boot"]
+    argv += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot", str(tree)]
+    _set_times(tree, epoch)
+    try:
+        runner.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
+    finally:
+        shutil.rmtree(tree)
+
+
+def _render_config(*, has_seed: bool) -> str:
+    arguments = list(_ARGUMENTS)
+    if has_seed:
+        # quoted, because a bare semicolon ends a statement of GRUB's
+        arguments.append(f"'ds=nocloud;s=file://{_MEDIUM}/seed/'")
+    return (
+        "set timeout=0\n"
+        "if serial --unit=0 --speed=115200; then\n"
+        "  terminal_input console serial\n"
+        "  terminal_output console serial\n"
+        "fi\n"
+        "menuentry 'Linux' {\n"
+        f"  linux /live/vmlinuz {' '.join(arguments)}\n"
+        "  initrd /live/initrd.img\n"
+        "}\n"
+    )
+
+
+def _render_early_config(label: str) -> str:
+    return (
+        f"search --no-floppy --label --set=root {label}\n"
+        "set prefix=($root)/boot/grub\n"
+        "configfile $prefix/grub.cfg\n"
+    )
+
+
+def _build_efi_loader(runner: Runner, label: str, image_id: str, work: Path, epoch: int) -> Path:
+    early, esp = _render_early_config(label), work / "iso-esp.fat"
+    program = make_grub_image(runner, "x86_64-efi", early, _EFI_MODULES, work / "BOOTX64.EFI")
+    os.utime(program, (epoch, epoch))
+    volume_id = derive_uuid(image_id, "iso/esp").replace("-", "")[:8]
+    build_esp(runner, program, volume_id, _ESP_BYTES, esp, epoch=epoch)
+    return esp
+
+
+def _set_times(tree: Path, epoch: int) -> None:
+    for path in [*tree.rglob("*"), tree]:
+        os.utime(path, (epoch, epoch), follow_symlinks=False)

@@ -1,0 +1,272 @@
+"""The build of golden images, readable from top to bottom: base, role, disk, formats, evidence.
+
+Each step decides itself whether it applies and says so when it does not; each result is a layer of the cache
+or a file of the output folder, named by the hash of everything that affects it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.backends.image import bootloader, disk, iso, rootfs
+from imagegen.backends.image.formats import gce, writers
+from imagegen.backends.image.hygiene import render_table
+from imagegen.backends.image.layers import LayerCache, hash_inputs
+from imagegen.backends.image.partitions import plan_layout
+from imagegen.backends.image.payload import FindBinary, Payload, plan_payload, write_payload
+from imagegen.backends.output import OutputFolder
+from imagegen.model.cluster import Cluster, DiskFormat
+from imagegen.plan.items import Binary, File, Origin, Package, Phase
+from imagegen.plan.plan import RolePlan
+from imagegen.progress import SILENT, Progress
+from imagegen.run import Runner, Tool, require_tools
+
+#: raised when the recipe changes in a way that the hashed inputs do not show
+_RECIPE = 1
+_ORIGIN = Origin("component image", reason="the disk's own identifiers")
+_RAW = "disk.raw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What every step needs. ``epoch`` is the latest time in any image, in seconds since 1970."""
+
+    runner: Runner
+    cache: LayerCache
+    find_binary: FindBinary
+    epoch: int
+    progress: Progress = SILENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """Everything about one golden image that is known before anything is built; the keys name the layers."""
+
+    cluster: Cluster
+    role_plan: RolePlan
+    base: rootfs.BaseSystem
+    payload: Payload
+    formats: tuple[DiskFormat, ...]
+    base_key: str
+    #: also the image's id, from which its UUIDs are derived
+    role_key: str
+    disk_key: str
+
+    def file_name(self, disk_format: DiskFormat) -> str:
+        """``quickstart-etcd+master.qcow2``; for Compute Engine ``….gce.tar.gz``."""
+        extension = "gce.tar.gz" if disk_format is DiskFormat.GCE else disk_format.value
+        return f"{self.cluster.name}-{self.role_plan.name}.{extension}"
+
+
+def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
+    """The programs that a build of these formats starts."""
+    tools = [*rootfs.TOOLS, *bootloader.TOOLS, *disk.TOOLS]
+    wanted = set(formats)
+    if wanted - {DiskFormat.RAW, DiskFormat.GCE, DiskFormat.ISO}:
+        tools += writers.TOOLS
+    if DiskFormat.GCE in wanted:
+        tools += gce.TOOLS
+    if DiskFormat.ISO in wanted:
+        tools += iso.TOOLS
+    return tuple(tools)
+
+
+def plan_image(
+    cluster: Cluster,
+    role_plan: RolePlan,
+    base_packages: Iterable[str],
+    formats: tuple[DiskFormat, ...],
+    *,
+    epoch: int,
+) -> ImagePlan:
+    """Work out the layers of one golden image; pure. ``base_packages`` are what every role's base layer
+    holds.
+    """
+    base = rootfs.BaseSystem(
+        os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
+    )
+    common = {"recipe": _RECIPE, "epoch": epoch, "suite": base.suite}
+    base_key = hash_inputs({**common, "packages": base.packages, "snapshot": base.snapshot or "latest"})
+    payload = plan_payload(role_plan.items)
+    has_iso = DiskFormat.ISO in formats
+    role_key = hash_inputs(
+        {
+            **common,
+            "base": base_key,
+            "packages": payload.packages,
+            "sysusers": payload.sysusers,
+            "units": payload.units,
+            "hygiene": render_table(),
+            "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
+            "entries": [_describe(entry) for entry in payload.entries],
+            "size_mib": cluster.image.size_mib,
+            "squashfs": has_iso,
+        }
+    )
+    disk_key = hash_inputs({"role": role_key, "arguments": bootloader.KERNEL_ARGUMENTS, "recipe": _RECIPE})
+    return ImagePlan(
+        cluster=cluster,
+        role_plan=role_plan,
+        base=base,
+        payload=payload,
+        formats=formats,
+        base_key=base_key,
+        role_key=role_key,
+        disk_key=disk_key,
+    )
+
+
+def _describe(entry: object) -> str:
+    """An entry for hashing; a File's body is in its representation, an item's origin must not matter."""
+    fields = getattr(entry, "__dataclass_fields__", {})
+    return repr([(name, getattr(entry, name)) for name in sorted(fields) if name != "origin"])
+
+
+def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
+    """The base system that all roles share, as ``base.tar``."""
+
+    def build(folder: Path) -> None:
+        with shop.progress.step(f"base system {image.base.suite}"):
+            rootfs.build_base(shop.runner, image.base, folder / "base.tar", epoch=shop.epoch)
+
+    if shop.cache.find("base", image.base_key):
+        shop.progress.skip(f"base system {image.base.suite}", "cached")
+    return shop.cache.get_or_build("base", image.base_key, build) / "base.tar"
+
+
+def build_role_layer(shop: Workshop, image: ImagePlan, base_tar: Path) -> Path:
+    """One role's root file system and what boots it, as a folder."""
+    step = f"root file system {image.role_plan.name}"
+
+    def build(folder: Path) -> None:
+        layout = plan_layout(image.role_key, image.cluster.image.size_mib)
+        with shop.progress.step(step):
+            tar = folder / "payload.tar"
+            entries = (*image.payload.entries, *_list_disk_files(layout.root_uuid))
+            payload = Payload(
+                packages=image.payload.packages,
+                sysusers=image.payload.sysusers,
+                units=image.payload.units,
+                entries=entries,
+            )
+            write_payload(payload, shop.find_binary, tar, epoch=shop.epoch)
+            role = rootfs.RoleSystem(
+                suite=image.base,
+                packages=tuple(name for name in payload.packages if name not in image.base.packages),
+                payload=tar,
+                sysusers=payload.sysusers,
+                units=payload.units,
+                root_uuid=layout.root_uuid,
+                root_bytes=layout.root.size_bytes,
+                squashfs=DiskFormat.ISO in image.formats,
+            )
+            rootfs.build_role(shop.runner, role, base_tar, folder, epoch=shop.epoch)
+            tar.unlink()
+
+    if shop.cache.find("role", image.role_key):
+        shop.progress.skip(step, "cached")
+    return shop.cache.get_or_build("role", image.role_key, build)
+
+
+def _list_disk_files(root_uuid: str) -> tuple[File, ...]:
+    """The two files that name the disk's own identifiers; not part of the Plan because they follow from
+    its hash.
+    """
+    texts = {
+        "/boot/grub/grub.cfg": bootloader.write_grub_config(root_uuid),
+        "/etc/fstab": f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1\n",
+    }
+    return tuple(
+        File(phase=Phase.BAKE, origin=_ORIGIN, path=path, content=(text,)) for path, text in texts.items()
+    )
+
+
+def build_disk_layer(shop: Workshop, image: ImagePlan, role: Path) -> Path:
+    """The raw disk ``disk.raw``; nothing to do when only ISOs are wanted."""
+    step = f"disk {image.role_plan.name}"
+
+    def build(folder: Path) -> None:
+        layout = plan_layout(image.role_key, image.cluster.image.size_mib)
+        with shop.progress.step(step):
+            disk.build_disk(shop.runner, layout, role / "root.ext4", folder / _RAW, epoch=shop.epoch)
+
+    if shop.cache.find("disk", image.disk_key):
+        shop.progress.skip(step, "cached")
+    return shop.cache.get_or_build("disk", image.disk_key, build) / _RAW
+
+
+def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role: Path, target: Path) -> None:
+    """Write one format to ``target``."""
+    step = image.file_name(disk_format)
+    with shop.progress.step(step), tempfile.TemporaryDirectory(dir=target.parent) as name:
+        work = Path(name)
+        if disk_format is DiskFormat.ISO:
+            iso.build_iso(shop.runner, role, image.role_key, target, work, epoch=shop.epoch)
+            return
+        raw = build_disk_layer(shop, image, role)
+        writers.write_format(shop.runner, disk_format, raw, target, work, image, epoch=shop.epoch)
+
+
+def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
+    """The id of a format's inputs, as the manifest records it."""
+    return hash_inputs(
+        {"disk": image.disk_key, "format": disk_format.value, "name": image.cluster.name, "recipe": _RECIPE}
+    )
+
+
+def build_images(shop: Workshop, images: Sequence[ImagePlan], out: Path, *, force: bool = False) -> None:
+    """Build every image in every format into ``out/images``; what is there and made from the same input
+    is kept.
+    """
+    require_tools(list_tools({f for image in images for f in image.formats}))
+    bootloader.check_grub_modules()
+    shop.cache.sweep()
+    with OutputFolder(out, cluster=images[0].cluster.name, force=force) as folder:
+        missing = [
+            (image, disk_format)
+            for image in images
+            for disk_format in image.formats
+            if not folder.keep(f"images/{image.file_name(disk_format)}", format_key(image, disk_format))
+        ]
+        for image in {id(image): image for image, _ in missing}.values():
+            build_role_layer(shop, image, build_base_layer(shop, image))
+        workers = max(1, min(len(missing), os.cpu_count() or 1))
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            jobs = [
+                pool.submit(_build_into, shop, folder, image, disk_format) for image, disk_format in missing
+            ]
+            for job in jobs:
+                job.result()
+        folder.commit(lambda path: path.startswith("images/") and not _is_other_image(path, images))
+
+
+def _is_other_image(path: str, images: Sequence[ImagePlan]) -> bool:
+    """Whether a file of a former run belongs to an image that this run was not asked for."""
+    return not any(
+        path.startswith(f"images/{image.cluster.name}-{image.role_plan.name}.") for image in images
+    )
+
+
+def _build_into(shop: Workshop, folder: OutputFolder, image: ImagePlan, disk_format: DiskFormat) -> None:
+    role = build_role_layer(shop, image, build_base_layer(shop, image))
+    with folder.make_file(
+        f"images/{image.file_name(disk_format)}", inputs=format_key(image, disk_format)
+    ) as target:
+        build_format(shop, image, disk_format, role, target)
+
+
+def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:
+    """The packages of the plan for role ``base``: what every image's base layer holds."""
+    return tuple(sorted(item.name for item in role_plan.items if isinstance(item, Package)))
+
+
+def list_binaries(images: Iterable[ImagePlan]) -> tuple[Binary, ...]:
+    """Every executable that some image needs."""
+    found = (entry for image in images for entry in image.payload.entries if isinstance(entry, Binary))
+    return tuple(dict.fromkeys(found))

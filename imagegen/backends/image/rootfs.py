@@ -1,0 +1,229 @@
+"""Root file systems by mmdebstrap: a base that several roles share, and on top of it one role.
+
+Both run as root or, in a user namespace, as an ordinary user; mmdebstrap decides nothing, ``choose_mode``
+does.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.backends.image.hygiene import render_table
+from imagegen.backends.image.layers import remove_tree
+from imagegen.errors import ImagegenError, MissingToolError
+from imagegen.model.cluster import OperatingSystem
+from imagegen.run import Runner, Tool, find_tool
+
+TOOLS = (
+    Tool(name="mmdebstrap", package="mmdebstrap", purpose="make the base system"),
+    Tool(name="tar", package="tar", purpose="unpack the base system"),
+    Tool(name="mke2fs", package="e2fsprogs", purpose="make the root file system"),
+)
+
+_SUITES = {OperatingSystem.DEBIAN_12: "bookworm", OperatingSystem.DEBIAN_13: "trixie"}
+CUSTOMIZE = Path(__file__).with_name("customize.sh")
+
+#: documentation and translations are not for machines that nobody logs in to
+_DPKG_OPTIONS = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+_APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
+#: as bad as a dead network: an apt that waits for a proxy or a lock
+_TIMEOUT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseSystem:
+    """What the shared base layer is made from; ``snapshot`` is an archive time stamp or None for today's
+    archive.
+    """
+
+    os: OperatingSystem
+    packages: tuple[str, ...]
+    snapshot: str | None
+
+    @property
+    def suite(self) -> str:
+        """The archive's name of the release; raises ImagegenError for a system that is not Debian."""
+        try:
+            return _SUITES[self.os]
+        except KeyError:
+            raise ImagegenError(
+                f"images are built directly for Debian only, not for {self.os}",
+                hint="use image.mode: stock, or Packer, for this system",
+            ) from None
+
+    def sources(self) -> list[str]:
+        """The archive arguments for mmdebstrap: none means the machine's default mirror of the suite."""
+        if self.snapshot is None:
+            return []
+        base = "http://snapshot.debian.org/archive"
+        return [
+            f"deb [check-valid-until=no] {base}/debian/{self.snapshot} {self.suite} main",
+            f"deb [check-valid-until=no] {base}/debian-security/{self.snapshot} {self.suite}-security main",
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleSystem:
+    """What one role adds. ``payload`` is a tar file, ``sysusers`` and ``units`` are the tables of
+    ``customize.sh``.
+    """
+
+    suite: BaseSystem
+    packages: tuple[str, ...]
+    payload: Path
+    sysusers: str
+    units: str
+    root_uuid: str
+    root_bytes: int
+    squashfs: bool
+
+
+def choose_mode() -> str:
+    """``root`` or ``unshare``; raises MissingToolError that says which of the two is missing and why."""
+    if os.geteuid() == 0:
+        return "root"
+    if find_tool("newuidmap") is None:
+        raise MissingToolError(
+            "neither root nor newuidmap, which an ordinary user needs to use a user namespace",
+            hint="run as root, or apt-get install uidmap",
+        )
+    user = _user_name()
+    if not any(line.split(":")[0] in {user, str(os.getuid())} for line in _read_lines(Path("/etc/subuid"))):
+        raise MissingToolError(
+            f"neither root nor a range of subordinate user ids for {user}",
+            hint=f"run as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+        )
+    for knob, wanted in (("kernel/unprivileged_userns_clone", "1"), ("user/max_user_namespaces", None)):
+        value = "".join(_read_lines(Path("/proc/sys") / knob)).strip()
+        if value and (value == "0" or (wanted is not None and value != wanted)):
+            raise MissingToolError(
+                f"neither root nor user namespaces: {knob.replace('/', '.')} is {value}",
+                hint=f"run as root, or: sysctl -w {knob.replace('/', '.')}={wanted or 15000}",
+            )
+    return "unshare"
+
+
+def _user_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def build_base(runner: Runner, base: BaseSystem, target: Path, *, epoch: int) -> None:
+    """Write the base system as the tar archive ``target``; ``epoch`` is its latest time stamp in seconds
+    since 1970.
+    """
+    argv = ["mmdebstrap", f"--mode={choose_mode()}", "--variant=minbase", "--format=tar", "--skip=output/dev"]
+    argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
+    argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
+    argv += [f"--include={','.join(base.packages)}", base.suite, str(target), *base.sources()]
+    runner.run(argv, env=_environment(epoch), timeout=_TIMEOUT_SECONDS)
+
+
+def build_role(runner: Runner, role: RoleSystem, base_tar: Path, target: Path, *, epoch: int) -> None:
+    """Write ``root.ext4``, ``vmlinuz``, ``initrd.img``, ``dpkg-status`` (and ``root.squashfs``) into
+    ``target``.
+    """
+    mode = choose_mode()
+    with _staging() as work:
+        _prepare_work(work, role)
+        # In a user namespace the root of the namespace is nobody outside: what it reads must be readable by
+        # all.
+        unpack = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$BASE"'
+        argv = ["mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
+        argv += ["--skip=check/empty,cleanup/reproducible,tar-in/dev,output/dev"]
+        argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
+        argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
+        argv += [f"--setup-hook={unpack}"]
+        if role.packages:
+            argv.append(f"--include={','.join(role.packages)}")
+        argv += [
+            '--customize-hook=sh "$WORK/customize.sh" "$1"',
+            role.suite.suite,
+            "-",
+            *role.suite.sources(),
+        ]
+        shared_base = work / "base.tar"
+        _link_or_copy(base_tar, shared_base)
+        environment = _environment(epoch) | {"WORK": str(work), "BASE": str(shared_base)}
+        runner.run(argv, env=environment, timeout=_TIMEOUT_SECONDS)
+        for made in sorted((work / "out").iterdir()):
+            _move(made, target / made.name)
+
+
+def _prepare_work(work: Path, role: RoleSystem) -> None:
+    out = work / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    (work / "view").mkdir()
+    files = {
+        "customize.sh": CUSTOMIZE.read_text(),
+        "sysusers.conf": role.sysusers,
+        "units": role.units,
+        "hygiene": render_table(),
+        "ext4": f"{role.root_bytes} {role.root_uuid}\n",
+    }
+    if role.squashfs:
+        files["squashfs"] = ""
+    for name, text in files.items():
+        (work / name).write_text(text)
+        (work / name).chmod(0o644)
+    _link_or_copy(role.payload, work / "payload.tar")
+
+
+@contextmanager
+def _staging() -> Iterator[Path]:
+    """A folder that the root of a user namespace can reach, whatever the modes of the user's home are."""
+    work = Path(tempfile.mkdtemp(prefix="imagegen-", dir=os.environ.get("TMPDIR", "/var/tmp")))  # noqa: S108
+    work.chmod(0o755)
+    try:
+        yield work
+    finally:
+        remove_tree(work)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    from shutil import copyfile
+
+    try:
+        os.link(source, target)
+    except OSError:
+        copyfile(source, target)
+    if target.stat().st_mode & 0o444 != 0o444:
+        target.chmod(0o644)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file that may belong to a subordinate id: take a copy that is ours, keeping holes."""
+    from imagegen.backends.image.disk import copy_sparse
+
+    if source.stat().st_uid == os.geteuid() and source.stat().st_dev == target.parent.stat().st_dev:
+        source.rename(target)
+        return
+    with open(target, "wb") as handle:
+        handle.truncate(source.stat().st_size)
+    copy_sparse(source, target, 0)
+
+
+def _environment(epoch: int) -> dict[str, str]:
+    return {"SOURCE_DATE_EPOCH": str(epoch), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
