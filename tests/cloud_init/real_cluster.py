@@ -1,0 +1,302 @@
+"""The control plane of a cluster as its Plan describes it, run for real in a network namespace of its own.
+
+Files of the nodes lie below a folder instead of ``/``; the addresses of all nodes lie on loopback.
+Executables come from the mirror (``IMAGEGEN_MIRROR``, else the cache), laid out like the official release
+sites.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from imagegen.diagnostics import Report
+from imagegen.kubernetes.gates import load_gates
+from imagegen.kubernetes.releases import Part, known_minors, load_releases
+from imagegen.model.cluster import Cluster, Node
+from imagegen.model.version import Version, parse_version
+from imagegen.pki.issue import issue_material
+from imagegen.pki.resolve import resolve_content
+from imagegen.pki.store import SecretStore
+from imagegen.plan.build import COMPONENTS
+from imagegen.plan.component import Component, Context
+from imagegen.plan.items import File, Item, Unit
+
+#: Absolute paths of a machine that are moved below a node's folder, wherever they are mentioned.
+_MOVED = re.compile(
+    r"(?<![\w./-])/(?:etc/(?:kubernetes|etcd|imagegen|haproxy)|var/l(?:og|ib)/(?:kubernetes|etcd|haproxy))\b"
+)
+_WANTED = ("kube-apiserver", "kube-controller-manager", "kubectl")
+
+
+class Unavailable(Exception):
+    """The executables are not here; the text says which."""
+
+
+def mirror() -> Path:
+    place = os.environ.get("IMAGEGEN_MIRROR", "")
+    return Path(place) if place.startswith("/") else Path.home() / ".cache" / "imagegen" / "mirror"
+
+
+def _mirrored(part: Part) -> Path:
+    url = urlsplit(part.url)
+    return mirror() / url.netloc / url.path.lstrip("/")
+
+
+def find_version() -> Version:
+    """The newest Kubernetes version whose control plane, with its etcd, is in the mirror; raises
+    Unavailable.
+    """
+    found = []
+    for folder in (mirror() / "dl.k8s.io" / "release").glob("v*"):
+        try:
+            version = parse_version(folder.name)
+        except ValueError:
+            continue
+        if version.minor_text in known_minors():
+            releases = load_releases(version)
+            if all(_mirrored(releases.part(name)).exists() for name in (*_WANTED, "etcd")):
+                found.append(version)
+    if not found:
+        raise Unavailable(f"no complete control plane in the mirror {mirror()}: run `make mirror`")
+    return max(found)
+
+
+def unpack_executables(version: Version, folder: Path) -> None:
+    """Put the control plane's executables into ``folder``."""
+    releases = load_releases(version)
+    folder.mkdir(parents=True)
+    for name in _WANTED:
+        shutil.copy(_mirrored(releases.part(name)), folder / name)
+        (folder / name).chmod(0o755)
+    part = releases.part("etcd")
+    with tarfile.open(_mirrored(part)) as archive:
+        member = archive.extractfile(part.member("etcd"))
+        assert member is not None
+        (folder / "etcd").write_bytes(member.read())
+    (folder / "etcd").chmod(0o755)
+
+
+@dataclass
+class Machine:
+    """One node's files below ``root`` and its units by name."""
+
+    node: Node
+    root: Path
+    units: dict[str, str] = field(default_factory=dict)
+
+    def path(self, absolute: str) -> Path:
+        """Where a path of the machine really lies."""
+        return self.root / absolute.lstrip("/")
+
+    def move(self, text: str) -> str:
+        """``text`` with the machine's paths as they really are."""
+        return _MOVED.sub(lambda match: str(self.root) + match.group(), text)
+
+    def command(self, unit: str, executables: Path) -> list[str]:
+        """The argv of a unit's ExecStart=, with its environment files read, programs and paths moved."""
+        lines = self.units[unit].replace("\\\n", " ").splitlines()
+        environment: dict[str, str] = {}
+        for line in lines:
+            if line.startswith("EnvironmentFile="):
+                for row in self.path(line.partition("=")[2]).read_text().splitlines():
+                    name, _, value = row.partition("=")
+                    environment[name] = value
+        (start,) = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+        words = [
+            re.sub(r"\$\{(\w+)\}", lambda match: environment[match.group(1)], word)
+            for word in shlex.split(self.move(start))
+        ]
+        program = Path(words[0])
+        if (executables / program.name).exists():
+            return [str(executables / program.name), *words[1:]]
+        return [sys.executable, "-EsB", str(self.path(words[0])), *words[1:]]
+
+
+def make_machine(ctx: Context, node: Node, store: SecretStore, root: Path) -> Machine:
+    """Write every file that the Plan has for a node, without owners."""
+    machine = Machine(node, root)
+    items: list[Item] = []
+    for component in cast(Sequence[Component], COMPONENTS):
+        items += component.plan_role(ctx, node.roles).items
+        items += component.plan_node(ctx, node).items
+    for item in items:
+        if isinstance(item, Unit) and item.content is not None:
+            machine.units[item.name] = item.content
+        if isinstance(item, File):
+            path = machine.path(item.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            body = resolve_content(item.content, store)
+            # programs stay as they are; configuration learns where its files are
+            if not item.path.startswith("/usr/"):
+                body = machine.move(body.decode()).encode()
+            path.write_bytes(body)
+            path.chmod(int(item.mode, 8) | 0o600)
+    return machine
+
+
+@dataclass
+class RealCluster:
+    """Running daemons. Everything that talks to them starts through ``run`` or ``start``."""
+
+    cluster: Cluster
+    folder: Path
+    executables: Path
+    store: SecretStore
+    machines: dict[str, Machine]
+    namespace: int
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def enter(self, command: Sequence[str]) -> list[str]:
+        """``command`` inside the namespace."""
+        target = ["nsenter", "-t", str(self.namespace), "-U", "--preserve-credentials", "-n", "--"]
+        return [*target, *command]
+
+    def run(self, command: Sequence[str], *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.enter(command), input=stdin, capture_output=True, text=True, timeout=180, check=False
+        )
+
+    def start(self, name: str, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
+        """Start a daemon; its log is ``NAME.log`` in the folder."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                self.enter(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+        self.running.append(process)
+        return process
+
+    def start_unit(self, node: str, unit: str) -> subprocess.Popen[bytes]:
+        return self.start(unit, self.machines[node].command(unit, self.executables))
+
+    def run_first_boot(self) -> subprocess.CompletedProcess[str]:
+        """The first-boot service once, as its unit says, with the paths of this place."""
+        machine = self.machines["master-0"]
+        return self.run(
+            [
+                *machine.command("imagegen-first-boot.service", self.executables),
+                f"--kubectl={self.executables / 'kubectl'}",
+                f"--kubeconfig={machine.path('/etc/kubernetes/first-boot.kubeconfig')}",
+                f"--manifests={machine.path('/etc/kubernetes/first-boot')}",
+                f"--addons={machine.path('/etc/kubernetes/addons')}",
+                f"--tokens={machine.path('/etc/imagegen/bootstrap-tokens')}",
+                f"--cache={self.folder / 'kubectl-cache'}",
+                "--deadline=120",
+            ]
+        )
+
+    def kubectl(self, *arguments: str, kubeconfig: Path | None = None, stdin: str = "") -> str:
+        """The output of kubectl as the super-admin, or as the owner of ``kubeconfig``; raises when
+        it fails.
+        """
+        done = self.try_kubectl(*arguments, kubeconfig=kubeconfig, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def try_kubectl(
+        self, *arguments: str, kubeconfig: Path | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        config = kubeconfig or self.machines["master-0"].path("/etc/kubernetes/first-boot.kubeconfig")
+        cache = self.folder / "kubectl-cache"
+        return self.run(
+            [str(self.executables / "kubectl"), f"--kubeconfig={config}", f"--cache-dir={cache}", *arguments],
+            stdin=stdin,
+        )
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def wait_for(self, what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
+        """The first true value of ``condition``; fails with the logs when it does not come."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            if value := condition():
+                return value
+            time.sleep(0.2)
+        tails = [f"== {path.name}\n{path.read_text()[-1500:]}" for path in self.folder.glob("*.log")]
+        raise AssertionError(f"{what} did not happen in {seconds} s\n" + "\n".join(tails))
+
+
+@contextmanager
+def run_control_plane(cluster: Cluster, folder: Path) -> Iterator[RealCluster]:
+    """etcd, API server and controller manager of ``cluster``, ready; raises Unavailable. All ends
+    with the block.
+    """
+    version = find_version()
+    cluster = replace(cluster, kubernetes=replace(cluster.kubernetes, version=version))
+    executables = folder / "bin"
+    unpack_executables(version, executables)
+    store = SecretStore(folder / "secrets")
+    issue_material(cluster, store, Report(), now=datetime.now(UTC))
+    ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
+    machines = {
+        node.name: make_machine(ctx, node, store, folder / "nodes" / node.name) for node in cluster.nodes
+    }
+    with ExitStack() as stack:
+        namespace = stack.enter_context(_network_namespace(cluster))
+        real = RealCluster(cluster, folder, executables, store, machines, namespace)
+        stack.callback(_stop_all, real.running)
+        for name, machine in machines.items():
+            if "etcd.service" in machine.units:
+                machine.path("/var/lib/etcd").mkdir(parents=True, mode=0o700)
+                real.start_unit(name, "etcd.service")
+        for name, machine in machines.items():
+            if "kube-apiserver.service" in machine.units:
+                machine.path("/var/log/kubernetes").mkdir(parents=True)
+                real.start_unit(name, "kube-apiserver.service")
+                real.start_unit(name, "kube-controller-manager.service")
+        yield real
+
+
+@contextmanager
+def _network_namespace(cluster: Cluster) -> Iterator[int]:
+    """A process in a namespace where loopback has every node's address; gives its id."""
+    addresses = [f"ip address add {n.address}/32 dev lo" for n in cluster.nodes if n.address is not None]
+    script = " && ".join(["ip link set lo up", *addresses, "echo ready", "exec cat"])
+    holder = subprocess.Popen(
+        ["unshare", "--map-root-user", "--net", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"ready\n":
+            holder.wait(10)
+            reason = holder.stderr.read().decode(errors="replace").strip() if holder.stderr else ""
+            raise Unavailable(f"no network namespace here: {reason}")
+        yield holder.pid
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def _stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+
+
+def read_condition(csr: Mapping[str, Any]) -> str:
+    """The type of a request's condition, or nothing."""
+    conditions = csr.get("status", {}).get("conditions", [])
+    return str(conditions[0]["type"]) if conditions else ""
