@@ -46,7 +46,7 @@ def test_too_much_is_an_error_that_names_the_largest_entries(target: Target) -> 
     assert "/file-0" not in finding.message
     assert str(ORIGIN) in finding.message
     assert target.value in (finding.hint or "")
-    assert [str(span) for span in finding.also][0] == "profiles/test.yaml:7:1"
+    assert next(str(span) for span in finding.also) == "profiles/test.yaml:7:1"
 
 
 def test_each_target_is_told_but_nodes_alike_only_once() -> None:
