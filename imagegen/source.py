@@ -14,7 +14,16 @@ from typing import Any
 import yaml
 
 from imagegen.diagnostics import Report, Span, register_code
-from imagegen.yamltree import MappingNode, PlainText, ScalarNode, SequenceNode, TreeBuilder, YamlNode, to_data
+from imagegen.yamltree import (
+    MappingNode,
+    PlainText,
+    ScalarNode,
+    SequenceNode,
+    TreeBuilder,
+    YamlNode,
+    shorten,
+    to_data,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -26,6 +35,7 @@ __all__ = [
     "display_name",
     "parse_yaml",
     "read_source",
+    "shorten",
     "to_data",
 ]
 

@@ -56,6 +56,11 @@ class PlainText(str):
     __slots__ = ()
 
 
+def shorten(text: str) -> str:
+    """``text`` in at most 60 characters, for messages."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 class YamlNode:
     """A value and its place; ``line`` and ``column`` count from 1, ``end_column`` is one past the end."""
 
@@ -198,7 +203,7 @@ class TreeBuilder:
             )
             hint = "remove the tag; put a text that begins with ! in quotes"
             self.report.error(
-                TAG, f"the tag {shown} is not allowed", Span(self.file, line, column, end), hint=hint
+                TAG, f"the tag {shorten(shown)} is not allowed", Span(self.file, line, column, end), hint=hint
             )
 
     def grow(self, by: int, event: Any) -> None:
@@ -259,12 +264,14 @@ class TreeBuilder:
 
     def add_alias(self, event: Any) -> None:
         if event.anchor in self.open_anchors:
-            self.fail(ALIAS, f"the alias *{event.anchor} contains itself", event, "write the value out")
+            self.fail(
+                ALIAS, f"the alias *{shorten(event.anchor)} contains itself", event, "write the value out"
+            )
         found = self.anchors.get(event.anchor)
         if found is None:
             self.fail(
                 ALIAS,
-                f"no anchor &{event.anchor} before this alias",
+                f"no anchor &{shorten(event.anchor)} before this alias",
                 event,
                 "put a text that begins with * in quotes",
             )
@@ -298,7 +305,7 @@ class TreeBuilder:
             hint = "keep one of the two"
             self.report.error(
                 DUPLICATE_KEY,
-                f"the key {key.text!r} is given twice",
+                f"the key {shorten(key.text)!r} is given twice",
                 key.span,
                 hint=hint,
                 also=[first[0].span],

@@ -114,6 +114,8 @@ def test_aliases_share_a_node_and_merge_keys_give_way() -> None:
         ("a: {<<: [{b: 1}, c]}\n", "1:5 IMG010"),
         ("[a]: 1\n", "1:1 IMG011"),
         ("a: &x [1]\n*x : 2\n", "1:4 IMG011"),
+        ('a: "\\udcff"\n', "1:7 IMG005"),
+        ('a: "\\q"\n', "1:5 IMG005"),
         ("a: x\x00y\n", "1:5 IMG004"),
         ("a: x\x1by\n", "1:5 IMG004"),
         ("a: x\u202ey\n", "1:5 IMG004"),

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from imagegen.diagnostics import Report, Span, register_code
 from imagegen.model.scalars import BAD_VALUE, WRONG_TYPE, describe
-from imagegen.source import MappingNode, SequenceNode, YamlNode
+from imagegen.source import MappingNode, SequenceNode, YamlNode, shorten
 
 UNKNOWN_KEY = register_code(
     "IMG101",
@@ -75,7 +75,7 @@ def add_finding(
         known = list(section.model_fields) if section else []
         report.error(
             UNKNOWN_KEY,
-            f"unknown key {location[-1]!r}",
+            f"unknown key {shorten(str(location[-1]))!r}",
             key,
             hint=_suggest_key(str(location[-1]), known),
             path=path,
@@ -115,7 +115,7 @@ def _report_missing(location: Location, node: YamlNode, key: Span, path: str, re
 
 
 def _suggest_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key[:100].lower().replace("-", "_"), known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
     return f"known keys are {', '.join(sorted(known))}" if known else "remove it"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagegen.diagnostics import Report, register_code
 from imagegen.model.draft import Draft
-from imagegen.model.scalars import closest, describe
+from imagegen.model.scalars import closest, show
 
 BAD_FOLDER = register_code(
     "IMG150",
@@ -29,7 +29,9 @@ def find_profile_dirs(draft: Draft, path: Path, extra: tuple[str, ...], report: 
         if problem:
             report.error(BAD_FOLDER, problem, draft.spans[where], hint=hint, path=where)
         elif folder in found:
-            report.error(BAD_FOLDER, f"the folder {name} is given twice", draft.spans[where], path=where)
+            report.error(
+                BAD_FOLDER, f"the folder {show(name)} is given twice", draft.spans[where], path=where
+            )
         else:
             found.append(folder)
     return (*found, *(os.path.abspath(name) for name in extra))
@@ -41,19 +43,19 @@ def _is_path(name: str) -> bool:
 
 def _judge_folder(name: str, folder: str, base: Path) -> tuple[str, str | None]:
     if not _is_path(name):
-        return f"wanted a relative path, got {describe(name)}", "--profiles takes any folder"
+        return f"wanted a relative path, got {show(name)}", "--profiles takes any folder"
     if not Path(folder).is_relative_to(base):
-        return f"{name} traverses outside the folder of the cluster file", "--profiles takes any folder"
+        return f"{show(name)} traverses outside the folder of the cluster file", "--profiles takes any folder"
     try:
         if os.path.isdir(folder):
             os.listdir(folder)
             return "", None
     except OSError as error:
-        return f"the folder {name} cannot be read: {(error.strerror or str(error)).lower()}", None
+        return f"the folder {show(name)} cannot be read: {(error.strerror or str(error)).lower()}", None
     if os.path.lexists(folder):
-        return f"wanted a folder, got the file {name}", "name the folder that the profiles are in"
+        return f"wanted a folder, got the file {show(name)}", "name the folder that the profiles are in"
     try:
         beside = [entry.name for entry in os.scandir(base) if entry.is_dir()]
     except OSError:
         beside = []
-    return f"there is no folder {name}", closest(name, beside)
+    return f"there is no folder {show(name)}", closest(name, beside)

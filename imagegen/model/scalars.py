@@ -21,7 +21,7 @@ from imagegen.diagnostics import register_code
 from imagegen.model.cluster import Endpoint
 from imagegen.model.support import KNOWN_MINORS
 from imagegen.model.version import Version, parse_version
-from imagegen.source import PlainText
+from imagegen.source import PlainText, shorten
 
 BAD_VALUE = register_code(
     "IMG105",
@@ -61,6 +61,11 @@ def refuse(message: str, hint: str | None = None, code: str = BAD_VALUE) -> Pyda
     return PydanticCustomError("imagegen", "{message}", {"message": message, "hint": hint, "code": code})
 
 
+def show(text: str) -> str:
+    """``text`` as it stands in a message: bare when it is one plain word, else quoted; never long."""
+    return shorten(text) if re.fullmatch(r"[!-~]+", text) else repr(shorten(text))
+
+
 def describe(value: object) -> str:
     """What was got, in the words of the cluster file."""
     if value is None:
@@ -70,8 +75,9 @@ def describe(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     text = str(value)
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return repr(shown)[1:-1] if isinstance(value, PlainText) and shown else f"the text {shown!r}"
+    if isinstance(value, PlainText):
+        return show(text)
+    return f"the text {shorten(text)!r}"
 
 
 def wrong_type(wanted: str, value: object) -> PydanticCustomError:
@@ -90,8 +96,11 @@ def text_of(value: object, wanted: str = "a text") -> str:
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
     """``did you mean …?`` or None."""
-    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
-    return f"did you mean {found[0]}?" if found else None
+    known = list(choices)
+    found = difflib.get_close_matches(word.lower()[:100], known, n=1, cutoff=0.6)
+    if not found and len(word) > 2:
+        found = [choice for choice in known if word.lower() in choice]
+    return f"did you mean {found[0]}?" if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -122,9 +131,7 @@ def choice_of(kind: type[StrEnum]) -> Spelt:
     def parse(text: str) -> StrEnum:
         found = members.get(text)
         if found is None:
-            raise refuse(
-                f"wanted one of {listed}, got {describe(text)}", closest(text, members), UNKNOWN_CHOICE
-            )
+            raise refuse(f"wanted one of {listed}, got {show(text)}", closest(text, members), UNKNOWN_CHOICE)
         return found
 
     return Spelt(parse, f"one of {listed}", {"type": "string", "enum": list(members)})
@@ -160,7 +167,7 @@ def label_problem(text: str) -> tuple[str, str | None] | None:
         return "wanted a name, got an empty text", None
     if len(text) > 63:
         return f"wanted a name of at most 63 characters, got {len(text)}", "shorten it"
-    got = describe(text).removeprefix("the text ")
+    got = show(text)
     wanted = "wanted a name of lower case letters, digits and hyphens"
     usable = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     hint = f"for example {usable}" if usable else None
@@ -180,7 +187,7 @@ def parse_domain(text: str) -> str:
     for part in text.split("."):
         if label_problem(part) or len(text) > 200:
             hint = "without a dot at the end" if text.endswith(".") else None
-            raise refuse(f"wanted a DNS domain such as cluster.local, got {describe(text)}", hint, BAD_NAME)
+            raise refuse(f"wanted a DNS domain such as cluster.local, got {show(text)}", hint, BAD_NAME)
     return text
 
 
@@ -198,7 +205,7 @@ def _address(text: str) -> IPv4Address:
             hint = f"remove /{text.split('/')[1]}; the prefix length is in network.nodes"
         elif re.fullmatch(r"([0-9]{1,3}\.){3}[0-9]{1,3}", text) and re.search(r"(?:\A|\.)0[0-9]", text):
             hint = "remove leading zeros; some readers take them as octal"
-    raise refuse(f"wanted an IPv4 address such as 10.240.0.11, got {describe(text)}", hint)
+    raise refuse(f"wanted an IPv4 address such as 10.240.0.11, got {show(text)}", hint)
 
 
 def _check_usable(address: IPv4Address) -> IPv4Address:
@@ -234,7 +241,7 @@ def parse_range(text: str) -> IPv4Network:
         )
         if ":" in text:
             hint = "IPv6 is not supported yet"
-        raise refuse(f"{example}, got {describe(text)}", hint)
+        raise refuse(f"{example}, got {show(text)}", hint)
     network = IPv4Network((int(_address(match[1])), int(match[2])), strict=False)
     if str(network.network_address) != match[1]:
         raise refuse(f"{example}, got the address {text}", f"did you mean {network}?")
@@ -245,7 +252,7 @@ def parse_range(text: str) -> IPv4Network:
 
 def parse_mac(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", text):
-        raise refuse(f"wanted a MAC address such as 52:54:00:00:00:22, got {describe(text)}")
+        raise refuse(f"wanted a MAC address such as 52:54:00:00:00:22, got {show(text)}")
     mac = text.lower().replace("-", ":")
     if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
         raise refuse(f"{text} is not the address of one network card", "the first byte must be even")
@@ -256,17 +263,15 @@ def parse_endpoint(text: str) -> Endpoint:
     """``HOST:PORT`` or ``HOST``; the port defaults to 6443."""
     wanted = "wanted HOST:PORT such as 10.240.0.11:6443"
     if "://" in text:
-        raise refuse(
-            f"{wanted}, got {describe(text)}", f"did you mean {text.split('://', 1)[1].rstrip('/')}?"
-        )
+        raise refuse(f"{wanted}, got {show(text)}", f"did you mean {text.split('://', 1)[1].rstrip('/')}?")
     host, colon, port = text.partition(":")
     if colon and not (re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) < 65536):
         hint = "IPv6 is not supported yet" if ":" in port else None
-        raise refuse(f"{wanted}, got {describe(text)}", hint)
+        raise refuse(f"{wanted}, got {show(text)}", hint)
     if re.fullmatch(r"[0-9.]*", host):
         host = str(parse_address(host))
     elif any(label_problem(part) for part in host.split(".")) or len(host) > 253:
-        raise refuse(f"{wanted}, got {describe(text)}")
+        raise refuse(f"{wanted}, got {show(text)}")
     return Endpoint(host=host, port=int(port) if colon else 6443)
 
 
@@ -274,7 +279,7 @@ def parse_time_server(text: str) -> str:
     if re.fullmatch(r"[0-9.]*", text):
         return str(parse_address(text))
     if len(text) > 253 or any(label_problem(part) for part in text.split(".")):
-        raise refuse(f"wanted an address or a DNS name, got {describe(text)}")
+        raise refuse(f"wanted an address or a DNS name, got {show(text)}")
     return text
 
 
@@ -286,7 +291,7 @@ def parse_duration(text: str) -> timedelta:
     """``10y``, ``90d``, ``24h``, ``1h30m`` or ``0``; a year has 365 days, the longest is a hundred years."""
     if text == "0":
         return timedelta(0)
-    wanted = f"wanted a duration such as 24h, 90d or 10y, got {describe(text)}"
+    wanted = f"wanted a duration such as 24h, 90d or 10y, got {show(text)}"
     if not re.fullmatch(r"(?:[0-9]{1,9}[smhdwy])+", text):
         hint = f"add a unit, for example {text}h" if text.isdigit() else None
         raise refuse(wanted, hint)
@@ -308,7 +313,7 @@ def parse_size(text: str) -> int:
     if match is None:
         decimal = re.fullmatch(r"([0-9]+) ?([MGT])i?[Bb]?", text)
         hint = f"did you mean {decimal[1]}{decimal[2]}iB?" if decimal and decimal[1] != "0" else None
-        raise refuse(f"wanted a size such as 8GiB, got {describe(text)}", hint)
+        raise refuse(f"wanted a size such as 8GiB, got {show(text)}", hint)
     mib = int(match[1]) * _MIB[match[2]]
     if not 1024 <= mib <= 64 * 1024 * 1024:
         raise refuse(f"wanted a size from 1GiB to 64TiB, got {text}")
@@ -316,7 +321,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_kubernetes_version(text: str) -> Version:
-    wanted = f"wanted an exact version such as 1.{KNOWN_MINORS[-2]}.4, got {describe(text)}"
+    wanted = f"wanted an exact version such as 1.{KNOWN_MINORS[-2]}.4, got {show(text)}"
     partial = re.fullmatch(r"v?([0-9]+)\.([0-9]{1,2})", text)
     if partial:
         raise refuse(wanted, f"add the patch number, for example {text.removeprefix('v')}.0", UNKNOWN_VERSION)
@@ -341,12 +346,12 @@ def parse_snapshot(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise refuse(f"wanted a time such as 20261101T000000Z, got {describe(text)}")
+    raise refuse(f"wanted a time such as 20261101T000000Z, got {show(text)}")
 
 
 def parse_package(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,127}", text):
-        raise refuse(f"wanted the name of a package, got {describe(text)}")
+        raise refuse(f"wanted the name of a package, got {show(text)}")
     return text
 
 
@@ -354,7 +359,7 @@ def parse_flag_name(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]*", text):
         usable = text.lstrip("-").split("=")[0]
         hint = f"did you mean {usable}?" if re.fullmatch(r"[a-z][a-z0-9-]*", usable) else None
-        raise refuse(f"wanted the name of a flag without dashes in front, got {describe(text)}", hint)
+        raise refuse(f"wanted the name of a flag without dashes in front, got {show(text)}", hint)
     return text
 
 

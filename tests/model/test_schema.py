@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from imagegen.model.schema import cluster_schema
 from tests.model.texts import BASE, edit, findings

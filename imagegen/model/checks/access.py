@@ -8,7 +8,7 @@ import re
 
 from imagegen.diagnostics import Severity, register_code
 from imagegen.model.review import Review
-from imagegen.model.scalars import describe
+from imagegen.model.scalars import show
 
 BAD_USER = register_code(
     "IMG140",
@@ -97,7 +97,7 @@ def check_access(review: Review) -> None:
 
 def _check_user(review: Review, user: str) -> None:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user):
-        message = f"wanted a login name such as ops, got {describe(user)}"
+        message = f"wanted a login name such as ops, got {show(user)}"
         review.error(
             BAD_USER, message, "access.user", hint="lower case letters, digits, hyphens, underscores"
         )
@@ -116,7 +116,7 @@ def public_key_problem(line: str) -> str:
     if kind is None:
         if "ssh-dss" in words[:2]:
             return "DSA keys are not accepted by OpenSSH any more"
-        return f"wanted a public SSH key such as ssh-ed25519 AAAA… NAME, got {describe(line[:40])}"
+        return f"wanted a public SSH key such as ssh-ed25519 AAAA… NAME, got {show(line[:40])}"
     if len(words) < kind + 2:
         return f"wanted a key after {words[kind]}, got nothing"
     try:
