@@ -156,7 +156,8 @@ def _flannel(part: Part) -> Recipe:
         package=_FLANNEL,
         name="flanneld",
         variables=((f"{_FLANNEL}/pkg/version.Version", f"v{part.version}"),),
-        without=(f"{_FLANNEL}/pkg/backend/tencentvpc",),
+        # one needs a module that cannot be had, the other is an ancient backend in C
+        without=(f"{_FLANNEL}/pkg/backend/tencentvpc", f"{_FLANNEL}/pkg/backend/udp"),
     )
     return Recipe(
         programs=((part.member("flanneld"), program),),
