@@ -1,0 +1,101 @@
+"""Checks the user's own flags against the programs of that version."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from imagegen.diagnostics import Report, register_code
+from imagegen.kubernetes.config_fields import config_fields
+from imagegen.kubernetes.flags import find_flag, list_flags
+from imagegen.kubernetes.gates import GateRow, Gates, State
+from imagegen.model.cluster import Cluster
+
+UNKNOWN_FLAG = register_code(
+    "IMG401",
+    "a component does not know this flag",
+    "A daemon that finds a flag it does not know exits at once, so the node would never come up. The flags "
+    "of each version were read from the programs themselves. A flag may have been removed, or come later.",
+)
+DEPRECATED_FLAG = register_code(
+    "IMG402",
+    "a flag is deprecated",
+    "The flag works in this version and goes away in a later one; the hint names what takes its place.",
+)
+BAD_FLAG_VALUE = register_code(
+    "IMG403",
+    "the value of a flag does not fit",
+    "etcd and kube-proxy are started with a configuration file, into which this flag is written as a field. "
+    "The value cannot be read as the type of that field.",
+)
+
+
+def check_extra_args(cluster: Cluster, gates: Gates, report: Report) -> None:
+    """Every flag under ``kubernetes.extra_args`` (IMG401, IMG402, IMG403)."""
+    for component, flags in cluster.kubernetes.extra_args:
+        for name, value in flags:
+            path = f"kubernetes.extra_args.{component}.{name}"
+            if _check_name(cluster, gates, report, component, name, path):
+                _check_value(cluster, report, component, name, value, path)
+
+
+def _check_name(cluster: Cluster, gates: Gates, report: Report, component: str, name: str, path: str) -> bool:
+    version = gates.version_of(component)
+    row = gates.find(component, f"--{name}")
+    state = State.AVAILABLE if row is None else row.state_in(version)
+    span = cluster.span_of(path)
+    known = list_flags(component, cluster.kubernetes.version)
+    if name not in known or state in (State.REMOVED, State.NOT_YET):
+        message = f"{component} {version} has no flag --{name}"
+        hint = _explain_absence(row, component, name) or _suggest(name, list(known))
+        report.error(UNKNOWN_FLAG, message, span, hint=hint, path=path)
+        return False
+    if state is State.DEPRECATED:
+        since = row.deprecated if row is not None and row.deprecated is not None else version
+        message = f"--{name} of {component} is deprecated since {since.minor_text}"
+        report.warning(DEPRECATED_FLAG, message, span, hint=_name_replacement(row), path=path)
+    return True
+
+
+def _check_value(cluster: Cluster, report: Report, component: str, name: str, value: str, path: str) -> None:
+    field = config_fields(component).get(name)
+    if field is None:
+        return
+    try:
+        field.parse_value(value)
+    except ValueError:
+        report.error(
+            BAD_FLAG_VALUE,
+            f"wanted {_TYPES[field.type]} for --{name} of {component}, got {value!r}",
+            cluster.span_of(path),
+            path=path,
+        )
+
+
+_TYPES = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "booleans": "NAME=true or NAME=false, separated by commas",
+    "nanoseconds": "a duration such as 5m or 500ms",
+}
+
+
+def _explain_absence(row: GateRow | None, component: str, name: str) -> str | None:
+    if row is not None and row.removed is not None:
+        replacement = _name_replacement(row)
+        return f"removed in {row.removed.minor_text}" + (f"; {replacement}" if replacement else "")
+    flag = find_flag(component, name)
+    if flag is not None and flag.first is not None:
+        return f"there from {flag.first.minor_text} on"
+    if flag is not None and flag.last is not None:
+        return f"last seen in {flag.last.minor_text}"
+    return None
+
+
+def _name_replacement(row: GateRow | None) -> str | None:
+    return f"use {row.replacement}" if row is not None and row.replacement else None
+
+
+def _suggest(name: str, known: list[str]) -> str | None:
+    close = get_close_matches(name, known, 1)
+    return f"did you mean --{close[0]}?" if close else None

@@ -1,0 +1,92 @@
+"""The gate table: readable, consistent, and right on facts that other tests do not touch."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagegen.kubernetes.gates import State, all_rows, find_rows, load_gates
+from imagegen.kubernetes.releases import known_minors, newest_patch
+
+COMPONENTS = {
+    "all",
+    "cluster",
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubeadm",
+    "kubelet",
+    "runtime",
+}
+KINDS = {"admission", "api", "behaviour", "field", "flag", "gate", "label"}
+
+
+def test_rows_use_the_known_words() -> None:
+    rows = all_rows()
+    assert {row.component for row in rows} == COMPONENTS
+    assert {row.kind for row in rows} == KINDS
+    assert all(row.item.startswith("--") for row in rows if row.kind == "flag")
+    assert all(row.evidence or row.confidence for row in rows)
+
+
+def test_the_life_of_an_item_runs_forward() -> None:
+    for row in all_rows():
+        life = [row.alpha, row.introduced, row.stable]
+        known = [version for version in life if version is not None]
+        assert known == sorted(known), row.item
+        born = known[0] if known else None
+        for end in (row.deprecated, row.removed):
+            assert born is None or end is None or born <= end, row.item
+        assert row.deprecated is None or row.removed is None or row.deprecated <= row.removed, row.item
+
+
+@pytest.mark.parametrize(
+    ("version", "component", "item", "state"),
+    [
+        ("1.30", "kube-apiserver", "AuthenticationConfiguration.anonymous.conditions", State.NOT_YET),
+        ("1.31", "kube-apiserver", "AuthenticationConfiguration.anonymous.conditions", State.ALPHA),
+        ("1.32", "kube-apiserver", "AuthenticationConfiguration.anonymous.conditions", State.AVAILABLE),
+        ("1.36", "kubelet", "--logtostderr", State.REMOVED),
+        ("1.34", "kubelet", "--pod-infra-container-image", State.DEPRECATED),
+        ("1.35", "kubelet", "--pod-infra-container-image", State.REMOVED),
+        ("1.33", "etcd", "--feature-gates", State.NOT_YET),
+        ("1.34", "etcd", "--feature-gates", State.AVAILABLE),
+        ("1.36", "etcd", "--experimental-initial-corrupt-check", State.DEPRECATED),
+        ("1.37", "etcd", "--experimental-initial-corrupt-check", State.REMOVED),
+        ("1.31", "containerd", "config version 3", State.NOT_YET),
+        ("1.36", "containerd", "config version 4", State.AVAILABLE),
+    ],
+)
+def test_states(version: str, component: str, item: str, state: State) -> None:
+    assert load_gates(newest_patch(version)).state(component, item) is state
+
+
+def test_changes_take_effect_in_their_version() -> None:
+    item = "KubeletConfiguration.failCgroupV1"
+    changed = [m for m in known_minors() if load_gates(newest_patch(m)).is_changed("kubelet", item)]
+    assert changed[0] == "1.35"
+
+
+def test_choose_takes_the_first_that_works() -> None:
+    gates = load_gates(newest_patch("1.33"))
+    api = "apiserver.config.k8s.io/{} AuthenticationConfiguration"
+    assert gates.choose("kube-apiserver", api.format("v1"), api.format("v1beta1")) == api.format("v1beta1")
+    with pytest.raises(KeyError, match=r"kube-apiserver 1\.33\.\d+ has none of"):
+        gates.choose("kube-apiserver", api.format("v1"))
+
+
+def test_a_misspelt_item_is_no_silent_no() -> None:
+    gates = load_gates(newest_patch("1.36"))
+    with pytest.raises(KeyError, match="no row for kubelet --tls-minimum"):
+        gates.has("kubelet", "--tls-minimum")
+    assert gates.find("kubelet", "--tls-minimum") is None
+
+
+def test_find_rows_names_every_component() -> None:
+    assert {row.component for row in find_rows("--address")} == {
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+    }
