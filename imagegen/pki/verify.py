@@ -104,10 +104,14 @@ def verify_edges(cluster: Cluster, store: SecretStore, now: datetime, report: Re
         results = [verifier.verify_edge(edge) for edge in list_edges(cluster)]
     finally:
         forget_contexts()
-    for (code, message), edges in verifier.found.items():
-        report.error(code, f"{edges[0]}: {message}{_name_others(edges[1:])}", path=edges[0].pair)
+    verifier.report_findings(report)
     _verify_service_account(store, report)
     return Proof(edges=len(results), handshakes=verifier.handshakes, broken=results.count(False))
+
+
+def _list_stems(edge: Edge) -> tuple[str, ...]:
+    """Everything that takes part in an edge, authorities first."""
+    return tuple(dict.fromkeys(filter(None, (edge.trust, edge.client_trust, edge.pair, edge.client_pair))))
 
 
 def _name_others(edges: Sequence[Edge]) -> str:
@@ -146,15 +150,22 @@ class _Verifier:
     handshakes: int = 0
     #: what is wrong with each stem by itself
     faults: dict[str, list[_Fault]] = field(default_factory=dict)
+    #: where certificates differ from their specification; what that breaks, the handshakes show
+    differences: dict[str, list[str]] = field(default_factory=dict)
+    #: the first edge that uses a stem, and the first of them that is broken
+    first_users: dict[str, Edge] = field(default_factory=dict)
+    first_broken: dict[str, Edge] = field(default_factory=dict)
     #: every fault with the edges that it breaks, in order of discovery
     found: dict[_Fault, list[Edge]] = field(default_factory=dict)
 
     def verify_edge(self, edge: Edge) -> bool:
         """Try one edge; whether it holds."""
         faults: list[_Fault] = []
-        for stem in dict.fromkeys(filter(None, (edge.trust, edge.client_trust, edge.pair, edge.client_pair))):
+        stems = _list_stems(edge)
+        for stem in stems:
             if stem not in self.faults:
                 self.faults[stem] = list(self._check_stem(stem))
+                self.first_users[stem] = edge
             faults += self.faults[stem]
         if not faults and edge.client_pair in self.specs:
             faults += self._check_identity(edge, edge.client_pair)
@@ -162,7 +173,18 @@ class _Verifier:
             faults += self._shake(edge)
         for fault in faults:
             self.found.setdefault(fault, []).append(edge)
-        return not faults
+        for stem in stems if faults else ():
+            self.first_broken.setdefault(stem, edge)
+        return not faults and not any(self.differences.get(stem) for stem in stems)
+
+    def report_findings(self, report: Report) -> None:
+        """Each fault once with the edges that it breaks; each difference at one that it breaks, if any."""
+        for (code, message), edges in self.found.items():
+            report.error(code, f"{edges[0]}: {message}{_name_others(edges[1:])}", path=edges[0].pair)
+        for stem, differences in self.differences.items():
+            edge = self.first_broken.get(stem) or self.first_users[stem]
+            for difference in differences:
+                report.error(WRONG_FORM, f"{edge}: {stem}.crt: {difference}", path=stem)
 
     def _check_stem(self, stem: str) -> Iterator[_Fault]:
         """What is wrong with a certificate by itself."""
@@ -206,10 +228,9 @@ class _Verifier:
         if end > authority.not_valid_after_utc:
             last = format_time(authority.not_valid_after_utc)
             yield WRONG_TIME, f"{name}.crt ends on {format_time(end)}, after its authority ({last})"
-        for difference in find_differences(certificate, wanted, authority):
-            yield WRONG_FORM, f"{name}.crt: {difference}"
+        self.differences[name] = find_differences(certificate, wanted, authority)
         if is_authority(certificate):
-            yield WRONG_FORM, f"{name}.crt could sign certificates itself"
+            self.differences[name].append("it could sign certificates itself")
 
     def _check_identity(self, edge: Edge, stem: str) -> Iterator[_Fault]:
         """Who the client is to the server, and for etcd whether its names fit the address it dials from."""
