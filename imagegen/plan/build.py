@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imagegen.diagnostics import Report, Span
+from imagegen.kubernetes.check import check_extra_args
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
@@ -72,6 +73,7 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     """
     cni.check_cluster(cluster, report)
     builder = _Builder(cluster, profiles)
+    check_extra_args(cluster, builder.ctx.gates, report)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
     builder.replacements.report_idle(report)
     if report.has_errors:
@@ -81,6 +83,14 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     if report.has_errors:
         return None
     return Plan(cluster=cluster, role_plans=role_plans, _plan_node=builder.plan_node)
+
+
+def plan_base(cluster: Cluster, profiles: Profiles) -> RolePlan:
+    """What a machine of ``cluster`` has before it has any role: the plan of role ``base``.
+
+    Only for a cluster and profiles that ``build_plan`` took.
+    """
+    return _Builder(cluster, profiles).build_role((Role.BASE,), Report())
 
 
 class _Builder:

@@ -153,7 +153,8 @@ def test_sshd_reads_the_drop_in_and_lets_nobody_in_by_password(tmp_path: Path, s
     assert drop_in.path == access.SSHD_DROP_IN
     key, config = tmp_path / "host_key", tmp_path / "sshd_config"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    config.write_text(f"{drop_in.content[0]!s}PasswordAuthentication yes\nPermitRootLogin yes\nHostKey {key}\n")
+    distribution = "PasswordAuthentication yes\nPermitRootLogin yes\n"
+    config.write_text(f"{drop_in.content[0]!s}{distribution}HostKey {key}\n")
     # sshd insists on its user and its folder, which a machine without a server lacks.
     accounts = tmp_path / "passwd"
     accounts.write_text(f"{Path('/etc/passwd').read_text()}sshd:x:99:65534::/run/sshd:/usr/sbin/nologin\n")
@@ -211,6 +212,10 @@ def test_systemd_accepts_the_units_of_the_host(tmp_path: Path, systemd_analyze: 
         path.touch(mode=0o755)
     done = systemd_analyze.run("verify", f"--root={root}", "--man=no", *(item.name for item in ours))
     assert (done.returncode, done.stderr) == (0, "")
+    exposed = systemd_analyze.run(
+        "security", "--offline=true", "--no-pager", "--threshold=30", *(units / item.name for item in ours)
+    )
+    assert exposed.returncode == 0, exposed.stdout
 
 
 def test_chrony_configuration_serves_nobody_and_names_the_servers(tmp_path: Path) -> None:

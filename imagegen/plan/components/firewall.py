@@ -14,6 +14,7 @@ from imagegen.emit import emit_unit
 from imagegen.model.cluster import Cluster, Cni, Node, ProxyMode, Role
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Origin, Package, Phase, Port, Unit, UnitState
+from imagegen.plan.sandbox import list_sandbox
 
 RULESET = "/etc/imagegen/firewall.nft"
 SERVICE = "imagegen-firewall.service"
@@ -130,10 +131,7 @@ _SERVICE_UNIT = emit_unit(
                 ("ExecStart", f"/usr/sbin/nft -f {RULESET}"),
                 ("ExecReload", f"/usr/sbin/nft -f {RULESET}"),
                 ("ExecStop", f"/usr/sbin/nft delete table {_TABLE}"),
-                ("ProtectSystem", "strict"),
-                ("ProtectHome", "yes"),
-                ("NoNewPrivileges", "yes"),
-                ("CapabilityBoundingSet", "CAP_NET_ADMIN"),
+                *list_sandbox(capabilities="CAP_NET_ADMIN", families="AF_NETLINK", has_network=True),
             ],
         ),
         ("Install", [("WantedBy", "sysinit.target")]),

@@ -22,11 +22,12 @@ from imagegen.plan.items import (
     Unit,
     UnitState,
 )
+from imagegen.plan.sandbox import list_sandbox
 
 _NOTHING = Fragment()
 
 #: seconds that boot waits for a synchronised clock before it goes on without
-CLOCK_WAIT_SECONDS = 30
+CLOCK_WAIT_SECONDS = 20
 
 _DAEMONS = (
     "etcd.service kube-apiserver.service kube-controller-manager.service kube-scheduler.service "
@@ -76,7 +77,7 @@ def _plan_clock(cluster: Cluster) -> list[Item]:
                 f"boot waits at most {CLOCK_WAIT_SECONDS} s for it, so that it ends without time servers too"
             ),
             name="imagegen-time-sync.service",
-            content=_time_sync_unit(service),
+            content=_time_sync_unit(service, "chrony" if is_rpm else "_chrony"),
         ),
     ]
 
@@ -94,7 +95,6 @@ def emit_chrony(cluster: Cluster) -> str:
             "driftfile /var/lib/chrony/drift",
             "makestep 1.0 3",
             "rtcsync",
-            "leapsectz right/UTC",
             "port 0",
             "cmdport 0",
             "",
@@ -111,7 +111,7 @@ def _list_time_sources(cluster: Cluster) -> list[str]:
     return [*sources, f"pool {pool} iburst maxsources 4"]
 
 
-def _time_sync_unit(service: str) -> str:
+def _time_sync_unit(service: str, user: str) -> str:
     wait = (
         f"/usr/bin/chronyc -n waitsync {CLOCK_WAIT_SECONDS} 1 0 1 || "
         f"echo no time source answered within {CLOCK_WAIT_SECONDS} seconds, going on with the clock as it is"
@@ -134,14 +134,13 @@ def _time_sync_unit(service: str) -> str:
                     ("RemainAfterExit", "yes"),
                     ("ExecStart", f'/bin/sh -c "{wait}"'),
                     ("TimeoutStartSec", f"{CLOCK_WAIT_SECONDS + 15}"),
-                    ("ProtectSystem", "strict"),
-                    ("ProtectHome", "yes"),
-                    ("PrivateTmp", "yes"),
-                    ("NoNewPrivileges", "yes"),
-                    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
+                    # chronyc needs the daemon's own user: it puts its socket beside the daemon's.
+                    ("User", user),
+                    ("ReadWritePaths", "-/run/chrony"),
+                    *list_sandbox(),
                 ],
             ),
-            ("Install", [("WantedBy", "multi-user.target")]),
+            ("Install", [("WantedBy", "multi-user.target time-sync.target")]),
         ]
     )
 
@@ -165,6 +164,12 @@ def _plan_swap() -> list[Item]:
                     ("Type", "oneshot"),
                     ("RemainAfterExit", "yes"),
                     ("ExecStart", "/usr/sbin/swapoff --all"),
+                    *list_sandbox(
+                        capabilities="CAP_SYS_ADMIN",
+                        families="",
+                        calls="@system-service @swap",
+                        has_devices=True,
+                    ),
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),
