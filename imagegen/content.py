@@ -10,7 +10,8 @@ from typing import Literal
 class Ref:
     """A named entry of the secret store, fetched at the writing edge.
 
-    ``public`` entries (certificates) may be shown. ``name`` is the path inside the store, such as ``pki/ca.crt`` or ``nodes/master-0/apiserver.key``.
+    ``public`` entries (certificates) may be shown. ``name`` is the path inside the store, such as
+    ``pki/ca.crt`` or ``nodes/master-0/apiserver.key``.
     """
 
     name: str

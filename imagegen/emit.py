@@ -17,6 +17,10 @@ _NEEDS_QUOTES = re.compile(
 )
 
 
+#: what a block scalar cannot hold as it is
+_NEEDS_ESCAPES = re.compile(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd]|[ \t]\n|\A[ \n]")
+
+
 class _Dumper(_Base):  # type: ignore[misc]
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -24,7 +28,7 @@ class _Dumper(_Base):  # type: ignore[misc]
 
 def _represent_str(dumper: Any, text: str) -> Any:
     style = None
-    if "\n" in text and re.search(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd]|[ \t]\n|\A[ \n]", text) is None:
+    if "\n" in text and _NEEDS_ESCAPES.search(text) is None:
         style = "|"
     elif _NEEDS_QUOTES.match(text):
         style = "'"

@@ -32,7 +32,7 @@ class InputError(ImagegenError):
 
 
 class UsageError(ImagegenError):
-    """The command line asks for something that cannot be done (no such node, output is a file). Exit code 2."""
+    """The command line asks for what cannot be done (no such node, output is a file). Exit code 2."""
 
     exit_code = 2
 

@@ -31,7 +31,7 @@ NEIGHBOURS = {
     ("fetch", "run"),
     ("fetch", "progress"),
     ("fetch", "resources"),
-    ("pki", "kubernetes"),
+    ("kubernetes", "pki"),
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
