@@ -1,0 +1,166 @@
+"""systemd over the units of the daemons: correct, ordered without a cycle, and little exposed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from imagegen.model.cluster import Role
+from imagegen.plan.items import Binary, Item, Unit, UnitState
+from tests.judges.tools import Tool
+from tests.kubernetes.clusters import MINORS, make_cluster
+from tests.plan.components.daemons import ALL_IN_ONE, plan_items
+from tests.plan.plans import make_plan, write_cluster
+
+pytestmark = pytest.mark.judge
+
+#: 0 is unreachable, 10 is a daemon without any sandbox
+EXPOSURE_LIMIT = 4.0
+WAIVERS = yaml.safe_load(Path(__file__).with_name("waivers.yaml").read_text())["exposure"]
+SINGLE = ((Role.ETCD,), (Role.MASTER,), (Role.WORKER,))
+
+
+@pytest.fixture(scope="session", name="system")
+def _system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the units that systemd itself brings."""
+    root = tmp_path_factory.mktemp("system")
+    shutil.copytree("/lib/systemd/system", root / "usr/lib/systemd/system", symlinks=True)
+    (root / "lib").symlink_to("usr/lib")
+    return root
+
+
+def install(root: Path, items: Iterable[Item]) -> list[str]:
+    """Write our units, and an executable in the place of every program they start; the units' names."""
+    names: list[str] = []
+    folder = root / "etc/systemd/system"
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in items:
+        if isinstance(item, Unit) and item.content is not None:
+            names.append(item.name)
+            path = folder / item.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(item.content)
+            for line in item.content.splitlines():
+                if line.startswith(("ExecStart", "ExecReload", "ExecStop")):
+                    _make_executable(root, line.partition("=")[2].lstrip("@-:+!").split()[0])
+        elif isinstance(item, Binary):
+            _make_executable(root, item.path)
+    return names
+
+
+def _make_executable(root: Path, program: str) -> None:
+    path = root / program.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o755)
+
+
+def copy_system(system: Path, target: Path) -> Path:
+    shutil.copytree(system, target, symlinks=True)
+    return target
+
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_systemd_finds_nothing_in_the_units(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, minor: str
+) -> None:
+    cluster, _ = make_cluster(tmp_path, minor)
+    for number, sets in enumerate((SINGLE, (ALL_IN_ONE,))):
+        root = copy_system(system, tmp_path / f"root-{number}")
+        names = install(root, (item for roles in sets for item in plan_items(cluster, roles)))
+        assert {"etcd.service", "kube-apiserver.service", "kubelet.service"} <= set(names)
+        done = systemd_analyze.run("verify", f"--root={root}", "--man=no", *names)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wrong_directive_is_a_finding(tmp_path: Path, system: Path, systemd_analyze: Tool) -> None:
+    """The judge is awake: the same call complains about one misspelt directive."""
+    cluster, _ = make_cluster(tmp_path)
+    root = copy_system(system, tmp_path / "root")
+    install(root, plan_items(cluster, (Role.ETCD,)))
+    unit = root / "etc/systemd/system/etcd.service"
+    unit.write_text(unit.read_text().replace("ProtectHome=", "ProtectHomes="))
+    done = systemd_analyze.run("verify", f"--root={root}", "--man=no", "etcd.service")
+    assert "ProtectHomes" in done.stderr
+
+
+@pytest.mark.parametrize("roles", [*SINGLE, ALL_IN_ONE], ids="+".join)
+def test_daemons_are_little_exposed(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, roles: tuple[Role, ...]
+) -> None:
+    cluster, _ = make_cluster(tmp_path)
+    root = copy_system(system, tmp_path / "root")
+    names = [n for n in install(root, plan_items(cluster, roles)) if n.endswith(".service")]
+    limit = f"--threshold={EXPOSURE_LIMIT * 10:.0f}"
+    for name in names:
+        done = systemd_analyze.run("security", "--offline=true", f"--root={root}", "--no-pager", limit, name)
+        assert f"Overall exposure level for {name}" in done.stdout
+        assert (done.returncode == 0) != (name in WAIVERS), done.stdout.splitlines()[-1]
+
+
+NODES = (
+    "{name: one, roles: [etcd, master, worker], address: 10.240.0.10}",
+    "{name: lb, roles: [lb], address: 10.240.0.5}",
+    "{name: worker-0, roles: [worker], address: 10.240.0.21}",
+)
+
+
+def verify_boot(systemd_analyze: Tool, root: Path, items: tuple[Item, ...]) -> str:
+    """What systemd says about the whole boot of a machine with these items."""
+    names = install(root, items)
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    for item in items:
+        if isinstance(item, Unit) and item.state is UnitState.ENABLED and item.name in names:
+            (wants / item.name).symlink_to(f"../{item.name}")
+    return systemd_analyze.run("verify", f"--root={root}", "--man=no", "multi-user.target").stderr
+
+
+@pytest.mark.parametrize("cloud_init", ["cloud_init_bookworm", "cloud_init_sid"])
+def test_no_order_of_boot_is_a_cycle(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, request: pytest.FixtureRequest, cloud_init: str
+) -> None:
+    """Everything that a node starts, beside the real units of two generations of cloud-init."""
+    tool: Tool = request.getfixturevalue(cloud_init)
+    for role_plan in make_plan(write_cluster(tmp_path, NODES)).role_plans:
+        root = copy_system(system, tmp_path / role_plan.name)
+        install_cloud_init(root, tool)
+        assert "cycle" not in verify_boot(systemd_analyze, root, role_plan.items)
+
+
+def test_a_cycle_is_seen(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, cloud_init_bookworm: Tool
+) -> None:
+    """The well-known trap: cloud-init.target comes after multi-user.target, which wants the unit."""
+    root = copy_system(system, tmp_path / "root")
+    install_cloud_init(root, cloud_init_bookworm)
+    cluster, _ = make_cluster(tmp_path)
+    items = tuple(
+        dataclasses.replace(item, content=item.content.replace("cloud-config.target", "cloud-init.target"))
+        if isinstance(item, Unit) and item.content is not None
+        else item
+        for item in plan_items(cluster, (Role.ETCD,))
+    )
+    assert "cycle" in verify_boot(systemd_analyze, root, items)
+
+
+def install_cloud_init(root: Path, tool: Tool) -> None:
+    assert tool.root is not None
+    found = [path for path in tool.root.rglob("systemd/system/cloud-*") if path.is_file()]
+    assert {"cloud-config.service", "cloud-config.target"} <= {path.name for path in found}
+    for path in found:
+        shutil.copy(path, root / "usr/lib/systemd/system" / path.name)
+    wants = root / "etc/systemd/system/cloud-init.target.wants"
+    wants.mkdir(parents=True)
+    for path in found:
+        if path.suffix == ".service" and "hotplug" not in path.name:
+            (wants / path.name).symlink_to(f"/usr/lib/systemd/system/{path.name}")
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    (root / "usr/lib/systemd/system/multi-user.target.wants").mkdir(exist_ok=True)
+    (root / "usr/lib/systemd/system/multi-user.target.wants/cloud-init.target").symlink_to(
+        "../cloud-init.target"
+    )
