@@ -69,6 +69,8 @@ def build_leaf(
     start = max(_whole_second(now) - BACKDATE, issuer.not_valid_before_utc)
     end = min(_add_lifetime(now, spec.lifetime), issuer.not_valid_after_utc)
     usages = [_USAGE_IDS[usage] for usage in spec.usages]
+    # RFC 5280 4.2.1.12: key encipherment goes with serverAuth only, and only RSA can do it
+    encipher = isinstance(key, rsa.RSAPrivateKey) and Usage.SERVER in spec.usages
     builder = (
         x509.CertificateBuilder()
         .subject_name(make_name(spec.subject))
@@ -78,7 +80,7 @@ def build_leaf(
         .not_valid_before(start)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(encipher=isinstance(key, rsa.RSAPrivateKey)), critical=True)
+        .add_extension(_key_usage(encipher=encipher), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_identifier(issuer), critical=False)
