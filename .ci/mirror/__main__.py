@@ -6,9 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from imagegen.kubernetes.releases import Part
 from imagegen.run import Runner
-from mirror.build import Workshop, list_parts
+from mirror.build import Maker, ModuleMaker, Workshop, list_parts
 from mirror.debian import DebianArchive
+from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
+from mirror.debian_kubernetes import DebianMaker, list_debian_parts
 from mirror.gomodules import GoBuilder
 from mirror.layout import Mirror
 from mirror.recipe import KUBERNETES_VERSIONS
@@ -28,15 +31,22 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="show every command")
     options = parser.parse_args()
     runner = Runner(log=lambda line: print(f"  {line}", file=sys.stderr) if options.verbose else None)
+    work: Path = options.work.absolute()
     shop = Workshop(
-        mirror=Mirror(options.to.absolute()),
-        go=GoBuilder(runner=runner, work=options.work.absolute(), jobs=options.jobs),
-        debian=DebianArchive(runner=runner, work=options.work.absolute()),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        mirror=Mirror(options.to.absolute()), say=lambda line: print(line, file=sys.stderr, flush=True)
     )
-    for part in list_parts(options.kubernetes or KUBERNETES_VERSIONS):
+    debian = DebianArchive(runner=runner, work=work)
+    modules = ModuleMaker(go=GoBuilder(runner=runner, work=work, jobs=options.jobs), debian=debian)
+    packages = DebianMaker(runner=runner, debian=debian, work=work, jobs=options.jobs)
+    versions = options.kubernetes or [*KUBERNETES_VERSIONS, DEBIAN_VERSION]
+    jobs: list[tuple[Part, Maker]] = [
+        (part, modules) for part in list_parts(v for v in versions if v != DEBIAN_VERSION)
+    ]
+    if DEBIAN_VERSION in versions:
+        jobs += [(part, packages) for part in list_debian_parts()]
+    for part, maker in jobs:
         if not options.part or part.name in options.part:
-            shop.add(part)
+            shop.add(part, maker)
     done = shop.outcome
     print(f"made {len(done.made)}, already there {len(done.found)}, missed {len(done.missed)}: {options.to}")
     for label, reason in done.missed.items():

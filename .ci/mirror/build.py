@@ -1,11 +1,12 @@
-"""Builds the parts of the catalogue one by one; what cannot be had is noted and the rest goes on."""
+"""Fills a mirror part by part; what cannot be had is noted, and the rest goes on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, known_parts, load_releases
 from imagegen.model.version import parse_version
@@ -13,7 +14,15 @@ from imagegen.run import CommandError
 from mirror.debian import DebianArchive
 from mirror.gomodules import GoBuilder, Unavailable
 from mirror.layout import Mirror, write_archive
-from mirror.recipe import Recipe, find_recipe
+from mirror.recipe import find_recipe
+
+
+class Maker(Protocol):
+    """Makes parts in one way. Raises Unavailable and CommandError."""
+
+    def make(self, part: Part) -> tuple[Path, str]:
+        """The finished file, and what it was made from."""
+        ...
 
 
 @dataclass(slots=True)
@@ -27,40 +36,41 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """Everything a build needs. ``say`` gets one line a part."""
+    """Brings parts into ``mirror``. ``say`` gets one line for each that was not there."""
 
     mirror: Mirror
-    go: GoBuilder
-    debian: DebianArchive
     say: Callable[[str], None]
     outcome: Outcome = field(default_factory=Outcome)
 
-    def add(self, part: Part) -> None:
-        """Bring one part into the mirror, unless it is there."""
+    def add(self, part: Part, maker: Maker) -> None:
         label = f"{part.name} {part.version}"
         if self.mirror.has(part):
             self.outcome.found.append(label)
             return
-        recipe = find_recipe(part)
-        if recipe is None:
-            self._miss(label, "no package registry has its source")
-            return
         start = time.monotonic()
         try:
-            self.mirror.add(part, self._make(part, recipe), recipe.origin)
+            source, origin = maker.make(part)
         except (Unavailable, CommandError) as error:
-            self._miss(label, str(error))
+            self.outcome.missed[label] = str(error)
+            self.say(f"{label}: not to be had: {error}")
             return
+        self.mirror.add(part, source, origin)
         self.outcome.made.append(label)
         self.say(f"{label}: {time.monotonic() - start:.0f} s")
 
-    def _miss(self, label: str, reason: str) -> None:
-        self.outcome.missed[label] = reason
-        self.say(f"{label}: not to be had: {reason}")
 
-    def _make(self, part: Part, recipe: Recipe) -> Path:
-        stage = self.go.work / "stage" / f"{part.name}-{part.version}"
-        stage.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleMaker:
+    """Builds parts from published Go modules."""
+
+    go: GoBuilder
+    debian: DebianArchive
+
+    def make(self, part: Part) -> tuple[Path, str]:
+        recipe = find_recipe(part)
+        if recipe is None:
+            raise Unavailable("no package registry has its source")
+        stage = make_stage(self.go.work, part)
         members: list[tuple[str, Path]] = []
         for member, program in recipe.programs:
             target = stage / program.name
@@ -68,15 +78,10 @@ class Workshop:
             members.append((member, target))
         for member, module, path in recipe.files:
             members.append((member, self.go.download(module) / path))
-        if part.kind == "raw":
-            return members[0][1]
-        archive = stage / part.file_name
-        order = {member: position for position, member in enumerate(part.members)}
-        write_archive(archive, sorted(members, key=lambda entry: order[entry[0]]))
-        return archive
+        return pack_part(part, stage, members), recipe.origin
 
     def _seccomp(self) -> dict[str, str]:
-        """Where the C compiler finds libseccomp, unpacked from Debian's package instead of installed."""
+        """Where the C compiler finds libseccomp: unpacked from Debian's package instead of installed."""
         root = self.debian.unpack("libseccomp-dev")
         libraries = root / "usr/lib/x86_64-linux-gnu"
         return {
@@ -86,8 +91,25 @@ class Workshop:
         }
 
 
+def make_stage(work: Path, part: Part) -> Path:
+    """The folder where a part is put together."""
+    stage = work / "stage" / f"{part.name}-{part.version}"
+    stage.mkdir(parents=True, exist_ok=True)
+    return stage
+
+
+def pack_part(part: Part, stage: Path, members: Sequence[tuple[str, Path]]) -> Path:
+    """The part as its release site offers it: the executable, or an archive in the catalogue's order."""
+    if part.kind == "raw":
+        return members[0][1]
+    archive = stage / part.file_name
+    order = {member: position for position, member in enumerate(part.members)}
+    write_archive(archive, sorted(members, key=lambda entry: order[entry[0]]))
+    return archive
+
+
 def list_parts(versions: Iterable[str]) -> list[Part]:
-    """Every part that clusters of these Kubernetes versions may need, each once, Kubernetes itself first."""
+    """What clusters of these Kubernetes versions may need, each part once, Kubernetes first."""
     parts: dict[str, Part] = {}
     for version in versions:
         releases = load_releases(parse_version(version))
