@@ -12,6 +12,8 @@ from types import ModuleType
 from imagegen.resources import find_resource
 
 FOLDER = find_resource("cloud-init")
+# the folder is data that ships: nothing is written into it
+sys.dont_write_bytecode = True
 if str(FOLDER) not in sys.path:
     sys.path.insert(0, str(FOLDER))
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from imagegen.diagnostics import Report, register_code
 from imagegen.emit import emit_json, emit_unit
 from imagegen.kubernetes.manifests.flannel import VXLAN_PORT
+from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import Cluster, Cni, Network, Node, Role
 from imagegen.pki.paths import NODE_ENV
 from imagegen.plan.component import Context
@@ -48,15 +49,15 @@ BRIDGE_NEEDS_ADDRESS = register_code(
 BRIDGE_RANGE_TOO_SMALL = register_code(
     "IMG421",
     "the pod range has no part for this worker",
-    "With `cni: bridge` the worker with host number N in network.nodes gets part N of network.pods, so that no "
-    "node's pods move when nodes come and go. The pod range, cut into parts of network.node_cidr_mask_size, "
-    "must have more parts than the highest host number.",
+    "With `cni: bridge` the worker with host number N in network.nodes gets part N of network.pods, so that "
+    "no node's pods move when nodes come and go. The pod range, cut into parts of "
+    "network.node_cidr_mask_size, must have more parts than the highest host number.",
 )
 BRIDGE_TOO_MANY_NODES = register_code(
     "IMG422",
     "too many workers for bridge networking",
-    f"With `cni: bridge` every node carries a route to every worker, up to {MAX_BRIDGE_NODES} of them. Larger "
-    "clusters need a network that distributes routes itself, such as `cni: flannel`.",
+    f"With `cni: bridge` every node carries a route to every worker, up to {MAX_BRIDGE_NODES} of them. "
+    "Larger clusters need a network that distributes routes itself, such as `cni: flannel`.",
 )
 
 #: What each choice needs out of the plug-ins' release.
@@ -278,26 +279,8 @@ def _render_routes_unit() -> str:
                     ("ExecStart", f"{PROGRAMS}/pod-routes {ROUTES}"),
                     ("Restart", "on-failure"),
                     ("RestartSec", "5s"),
+                    *UNPRIVILEGED,
                     ("CapabilityBoundingSet", "CAP_NET_ADMIN"),
-                    ("NoNewPrivileges", "yes"),
-                    ("ProtectSystem", "strict"),
-                    ("ProtectHome", "yes"),
-                    ("PrivateTmp", "yes"),
-                    ("ProtectKernelModules", "yes"),
-                    ("ProtectControlGroups", "yes"),
-                    ("ProtectKernelLogs", "yes"),
-                    ("ProtectClock", "yes"),
-                    ("ProtectHostname", "yes"),
-                    ("PrivateDevices", "yes"),
-                    ("LockPersonality", "yes"),
-                    ("MemoryDenyWriteExecute", "yes"),
-                    ("RestrictAddressFamilies", "AF_NETLINK AF_UNIX AF_INET"),
-                    ("RestrictNamespaces", "yes"),
-                    ("RestrictRealtime", "yes"),
-                    ("RestrictSUIDSGID", "yes"),
-                    ("SystemCallArchitectures", "native"),
-                    ("SystemCallFilter", "@system-service"),
-                    ("SystemCallErrorNumber", "EPERM"),
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),
