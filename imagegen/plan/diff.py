@@ -179,7 +179,8 @@ def name_data(item: ItemData) -> str:
     """Kind and key of dumped data; paths share one kind, because a file may become a directory."""
     kind = str(item["kind"])
     if kind == "port":
-        return f"port {item['first']}-{item['last']}/{item['protocol']}"
+        first, last = item["first"], item["last"]
+        return f"port {first if first == last else f'{first}-{last}'}/{item['protocol']}"
     key = next((item[key] for key in _KEYS if key in item), None)
     if key is None:
         raise ValueError(f"an item of kind {kind} has no name")

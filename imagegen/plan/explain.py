@@ -1,10 +1,13 @@
-"""Why is this here: answers about a finding's code, something on a machine, or a flag of a daemon."""
+"""Why is this here: answers about a code, something on a machine, a flag or a field of a daemon."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.diagnostics import CODES, printable
+from imagegen.kubernetes.flags import find_flag
 from imagegen.kubernetes.gates import GateRow, all_rows, find_rows
 from imagegen.model.version import Version
 from imagegen.plan.items import File, Item, Port, Ref, Unit
@@ -14,6 +17,8 @@ from imagegen.plan.plan import Plan
 
 _UNIT_FOLDER = "/etc/systemd/system/"
 _MANY = 12
+_CONFIGURATIONS = ("/etc/kubernetes/", "/etc/etcd/", "/etc/containerd/", "/etc/cni/")
+_DAEMONS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,22 +47,56 @@ def explain_code(code: str) -> Explanation | None:
 
 
 def explain_path(plan: Plan, wanted: str) -> tuple[Explanation, ...]:
-    """Everything in ``plan`` called ``wanted``: a path, unit, package, user, sysctl, module, port or image.
+    """Everything in ``plan`` called so: a path, unit, package, user, sysctl, module, port or image.
 
+    When nothing is called so, the places where a unit passes that flag or a configuration file sets that field.
     One explanation for each different item; nodes that have the same are listed together.
     """
     places: dict[Item, list[str]] = {}
+    uses: dict[Item, list[str]] = {}
+    setting = _match_setting(wanted)
+    for item, nodes in _iter_items(plan):
+        if is_called(item, wanted):
+            places.setdefault(item, []).extend(nodes)
+        elif not places and setting.search(_read_settings(item)):
+            uses.setdefault(item, []).extend(nodes)
+    if places:
+        return tuple(_explain_item(item, names) for item, names in places.items())
+    return tuple(_explain_use(item, names, setting) for item, names in uses.items())
+
+
+def _iter_items(plan: Plan) -> Iterator[tuple[Item, list[str]]]:
+    """Every item with the nodes that have it; an item may come more than once."""
     for role_plan in plan.role_plans:
+        nodes = [node.name for node in plan.cluster.nodes if node.roles == role_plan.roles]
         for item in role_plan.items:
-            if is_called(item, wanted):
-                places.setdefault(item, []).extend(
-                    node.name for node in plan.cluster.nodes if node.roles == role_plan.roles
-                )
+            yield item, nodes
     for node_plan in plan.node_plans():
         for item in node_plan.items:
-            if is_called(item, wanted):
-                places.setdefault(item, []).append(node_plan.node.name)
-    return tuple(_explain_item(item, names) for item, names in places.items())
+            yield item, [node_plan.node.name]
+
+
+def _match_setting(wanted: str) -> re.Pattern[str]:
+    """A line that passes ``--wanted`` or sets the field ``wanted:``."""
+    name = re.escape(wanted.partition("=")[0].lstrip("-"))
+    field = "" if wanted.startswith("-") else f"|^[ -]*{name}:.*$"
+    return re.compile(rf"--{name}(?:[= ][^\\\n]*|$){field}", re.MULTILINE)
+
+
+def _read_settings(item: Item) -> str:
+    """The text in which a daemon's flags and fields may be: of its unit, or of its configuration file."""
+    if isinstance(item, Unit):
+        return item.content or ""
+    if isinstance(item, File) and item.path.startswith(_CONFIGURATIONS):
+        return "".join(part for part in item.content if isinstance(part, str))
+    return ""
+
+
+def _explain_use(item: Item, nodes: list[str], setting: re.Pattern[str]) -> Explanation:
+    found = [match.group().strip() for match in setting.finditer(_read_settings(item))]
+    whole = _explain_item(item, nodes)
+    facts = [("says", line) for line in dict.fromkeys(found)]
+    return Explanation(title=whole.title, facts=(*facts, *whole.facts))
 
 
 def is_called(item: Item, wanted: str) -> bool:
@@ -103,9 +142,32 @@ def explain_flag(
     if not rows:
         folded = bare.lstrip("-").lower()
         rows = tuple(row for row in all_rows() if row.item.lstrip("-").lower() == folded)
-    return tuple(
+    found = [
         _explain_row(row, version) for row in rows if component is None or row.component in {component, "all"}
-    )
+    ]
+    told = {row.component for row in rows}
+    if "all" not in told:
+        daemons = [name for name in _DAEMONS if name not in told and component in {None, name}]
+        found += _list_quiet_flags(bare.lstrip("-"), daemons, version)
+    return tuple(found)
+
+
+def _list_quiet_flags(name: str, daemons: list[str], version: Version | None) -> Iterator[Explanation]:
+    """Flags of which the version table tells no story, because nothing ever happened to them."""
+    for daemon in daemons:
+        flag = find_flag(daemon, name)
+        if flag is None:
+            continue
+        facts = [
+            ("since", flag.first.minor_text if flag.first else "before every version that imagegen renders")
+        ]
+        if flag.deprecated is not None:
+            facts.append(("deprecated in", flag.deprecated.minor_text))
+        if flag.last is not None:
+            facts.append(("last in", flag.last.minor_text))
+        if version is not None:
+            facts.insert(0, (f"in {version}", "available" if flag.is_in(version) else "not available"))
+        yield Explanation(title=f"{daemon} --{name} (flag)", facts=tuple(facts))
 
 
 def _explain_row(row: GateRow, version: Version | None) -> Explanation:

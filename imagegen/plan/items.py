@@ -213,7 +213,8 @@ class Port(Item):
 
     @property
     def identity(self) -> tuple[str, str]:
-        return ("port", f"{self.first}-{self.last}/{self.protocol}")
+        numbers = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return ("port", f"{numbers}/{self.protocol}")
 
 
 @dataclass(frozen=True, slots=True)

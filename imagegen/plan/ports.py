@@ -28,7 +28,7 @@ def list_ports(plan: Plan) -> tuple[PortRow, ...]:
                 rows.setdefault(item, []).append(role_plan.name)
     return tuple(
         PortRow(
-            port=str(port.first) if port.first == port.last else f"{port.first}-{port.last}",
+            port=port.identity[1].partition("/")[0],
             protocol=port.protocol,
             purpose=port.purpose,
             sources=port.sources,

@@ -61,7 +61,20 @@ def try_plan(path: Path, profile_dirs: Sequence[Path] = ()) -> tuple[Plan | None
     return (None if report.has_errors else build_plan(cluster, profiles, report)), report
 
 
+_PLANS: dict[str, Plan] = {}
+
+
 def make_plan(path: Path, profile_dirs: Sequence[Path] = ()) -> Plan:
+    """The plan of a sound cluster file; made once for each text, because plans do not change."""
+    if profile_dirs:
+        return _make_plan(path, profile_dirs)
+    text = path.read_text()
+    if text not in _PLANS:
+        _PLANS[text] = _make_plan(path, ())
+    return _PLANS[text]
+
+
+def _make_plan(path: Path, profile_dirs: Sequence[Path]) -> Plan:
     plan, report = try_plan(path, profile_dirs)
     assert plan is not None, report.render_text()
     assert not report.has_warnings, report.render_text()

@@ -71,6 +71,24 @@ def test_a_flag_says_since_when_and_what_replaces_it() -> None:
     assert explain_flag("no-such-flag") == ()
 
 
+def test_a_flag_without_a_story_is_known_too() -> None:
+    found = {explanation.title: dict(explanation.facts) for explanation in explain_flag("--profiling")}
+    assert set(found) >= {"kube-apiserver --profiling (flag)", "kube-scheduler --profiling (flag)"}
+    (only,) = explain_flag("profiling", component="kube-apiserver", version=Version(1, 36, 4))
+    assert dict(only.facts)["in 1.36.4"] == "available"
+
+
+def test_where_a_flag_is_passed_and_a_field_is_set(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path))
+    (flag,) = explain_path(plan, "--service-cluster-ip-range")[:1]
+    assert flag.title == "unit kube-apiserver.service"
+    assert dict(flag.facts)["says"] == "--service-cluster-ip-range=10.32.0.0/16"
+    (field,) = explain_path(plan, "protectKernelDefaults")
+    assert field.title == "file /etc/kubernetes/kubelet.yaml"
+    assert dict(field.facts)["says"] == "protectKernelDefaults: true"
+    assert explain_path(plan, "--no-such-flag") == ()
+
+
 def test_text_escapes_what_a_terminal_would_obey(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

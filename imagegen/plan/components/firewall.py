@@ -96,8 +96,8 @@ def _emit_chain(hook: str, rules: Iterable[str]) -> str:
 
 
 def _emit_port(port: Port) -> list[str]:
-    dport = str(port.first) if port.first == port.last else f"{port.first}-{port.last}"
-    rule = f'{port.protocol} dport {dport} accept comment "{port.purpose}"'
+    numbers = port.identity[1].partition("/")[0]
+    rule = f'{port.protocol} dport {numbers} accept comment "{port.purpose}"'
     if not port.sources:
         return [rule]
     rules = []
