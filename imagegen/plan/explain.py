@@ -49,7 +49,7 @@ def explain_code(code: str) -> Explanation | None:
 def explain_path(plan: Plan, wanted: str) -> tuple[Explanation, ...]:
     """Everything in ``plan`` called so: a path, unit, package, user, sysctl, module, port or image.
 
-    When nothing is called so, the places where a unit passes that flag or a configuration file sets that field.
+    When nothing is: the places where a unit passes that flag or a configuration file sets that field.
     One explanation for each different item; nodes that have the same are listed together.
     """
     places: dict[Item, list[str]] = {}
