@@ -14,7 +14,7 @@ OUT    ?= demo
 # Programs that judge our output in the tests; others are unpacked by the tests themselves.
 JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl shellcheck systemd util-linux xorriso
 
-.PHONY: help demo test check lint bench docs wheel clean
+.PHONY: help demo test check lint bench docs mirror wheel clean
 
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ docs: $(STAMP) ## build the documentation into ./site
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
+
+mirror: $(STAMP) ## build a mirror of the release sites from source into ~/.cache/imagegen/mirror
+	@PYTHONPATH=.ci $(BIN)/python -m mirror
 
 wheel: $(STAMP) ## build the wheel into ./dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
