@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -120,11 +121,22 @@ def _dump_containerd(containerd: Tool, folder: Path, minor: str) -> dict[str, ob
     return tomllib.loads(done.stdout)
 
 
+def _mirrored_containerd(folder: Path, minor: str) -> Tool:
+    part = load_releases(newest_patch(minor)).part("containerd")
+    archive = MIRROR / part.url.removeprefix("https://")
+    if not archive.exists():
+        pytest.skip(f"no {part.file_name} in {MIRROR}; make mirror builds it")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return Tool(name="containerd", argv=(str(folder / part.member("containerd")),))
+
+
 @pytest.mark.judge
-@pytest.mark.parametrize("minor", ["1.31", "1.34"])
+@pytest.mark.parametrize("minor", ["1.31", "1.34", "1.36"])
 def test_containerd_takes_over_every_value(tmp_path: Path, containerd: Tool, minor: str) -> None:
-    """containerd 2.1 reads version 3, and version 2 by migration; what it dumps is what we meant."""
-    dump = _dump_containerd(containerd, tmp_path, minor)
+    """containerd 2.1 reads version 3, and version 2 by migration; 2.3 reads 4. The dump is what we meant."""
+    tool = _mirrored_containerd(tmp_path / "bin", minor) if minor == "1.36" else containerd
+    dump = _dump_containerd(tool, tmp_path, minor)
     plugins = dump["plugins"]
     assert isinstance(plugins, dict)
     images, runtime = plugins["io.containerd.cri.v1.images"], plugins["io.containerd.cri.v1.runtime"]
@@ -136,7 +148,7 @@ def test_containerd_takes_over_every_value(tmp_path: Path, containerd: Tool, min
     cni = runtime["cni"]
     assert "/opt/cni/bin" in (cni.get("bin_dirs") or [cni["bin_dir"]])
     assert cni["conf_dir"] == "/etc/cni/net.d"
-    grpc = dump["grpc"]
+    grpc = plugins.get("io.containerd.server.v1.grpc") or dump["grpc"]
     assert isinstance(grpc, dict)
     assert grpc["address"] == SOCKET
 

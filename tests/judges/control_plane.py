@@ -1,0 +1,137 @@
+"""Runs etcd and the control plane of one node as its plan says, in a network of its own, and questions it.
+
+Started by ``test_flags_run.py`` with ``unshare --net``; prints what it saw as JSON. Paths of the machine are
+moved below a folder; users and sandboxes of the units are not used.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ADDRESS = "10.240.0.10"
+API = f"https://{ADDRESS}:6443"
+MOVED = ("/etc/kubernetes", "/etc/etcd", "/etc/imagegen", "/var/lib/etcd", "/var/log/kubernetes")
+
+
+def read_environment(root: Path) -> dict[str, str]:
+    """The variables of every environment file that the units name."""
+    files = (root / "etc/imagegen/node.env", root / "etc/kubernetes/kube-apiserver.env")
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def read_command(root: Path, unit: str, programs: dict[str, str]) -> list[str]:
+    """The command line of a unit with its variables filled in and its paths moved."""
+    text = (root / "units" / unit).read_text()
+    start = text.index("ExecStart=") + len("ExecStart=")
+    words = shlex.split(text[start : text.index("\nRestart=", start)].replace("\\\n", " "))
+    for name, value in read_environment(root).items():
+        words = [word.replace(f"${{{name}}}", value) for word in words]
+    return [programs[Path(words[0]).name], *(move_paths(word, root) for word in words[1:])]
+
+
+def move_paths(text: str, root: Path) -> str:
+    """``text`` with the paths of the machine below ``root``."""
+    for path in MOVED:
+        text = text.replace(path, f"{root}{path}")
+    return text
+
+
+def make_context(root: Path, client: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(root / "etc/kubernetes/pki/ca.crt"))
+    if client:
+        context.load_cert_chain(root / f"{client}.crt", root / f"{client}.key")
+    return context
+
+
+def ask(
+    root: Path, url: str, client: str | None = None, body: dict[str, Any] | None = None
+) -> tuple[int, str]:
+    """Status and text of one request; status 0 when there is no answer."""
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, context=make_context(root, client), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def wait_for(root: Path, url: str, client: str | None, seconds: float) -> float | None:
+    """Seconds until ``url`` answers 200, or None."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < seconds:
+        if ask(root, url, client)[0] == 200:
+            return time.monotonic() - begin
+        time.sleep(0.5)
+    return None
+
+
+def observe(root: Path, programs: dict[str, str]) -> dict[str, Any]:
+    """Everything that the test looks at, by name."""
+    seen: dict[str, Any] = {"ready": wait_for(root, f"{API}/readyz", "admin", 120)}
+    for name, path in (("readyz", "/readyz"), ("api", "/api"), ("version", "/version")):
+        seen[f"anonymous {name}"] = ask(root, f"{API}{path}")[0]
+    seen["admin nodes"] = ask(root, f"{API}/api/v1/nodes", "admin")[0]
+    for name, port in (("controller manager", 10257), ("scheduler", 10259)):
+        seen[name] = wait_for(root, f"https://127.0.0.1:{port}/healthz", None, 60)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "canary"},
+        "data": {"word": base64.b64encode(b"yellow-bird").decode()},
+    }
+    seen["create secret"] = ask(root, f"{API}/api/v1/namespaces/default/secrets", "admin", secret)[0]
+    pki = root / "etc/etcd/pki"
+    stored = subprocess.run(
+        [
+            programs["etcdctl"],
+            f"--endpoints=https://{ADDRESS}:2379",
+            f"--cacert={pki}/ca.crt",
+            f"--cert={pki}/healthcheck-client.crt",
+            f"--key={pki}/healthcheck-client.key",
+            "get",
+            "/registry/secrets/default/canary",
+        ],
+        capture_output=True,
+        check=False,
+    ).stdout
+    seen["stored encrypted"] = b"k8s:enc:secretbox:v1:key1:" in stored
+    seen["stored in clear"] = b"yellow-bird" in stored
+    audit = (root / "var/log/kubernetes/audit.log").read_text()
+    seen["audit names the secret"] = '"name":"canary"' in audit
+    seen["audit shows the secret"] = base64.b64encode(b"yellow-bird").decode() in audit
+    return seen
+
+
+def main() -> None:
+    root, programs = Path(sys.argv[1]), json.loads(sys.argv[2])
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    running = []
+    try:
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+            log = (root / f"{name}.log").open("w")
+            command = read_command(root, f"{name}.service", programs)
+            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        print(json.dumps(observe(root, programs)))
+    finally:
+        for process in reversed(running):
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The real etcd, API server, controller manager and scheduler, started with the flags and files of a plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imagegen.diagnostics import Report
+from imagegen.kubernetes.releases import known_minors, load_releases
+from imagegen.model.version import Version, parse_version
+from imagegen.pki.issue import issue_material
+from imagegen.pki.resolve import resolve_content
+from imagegen.pki.store import SecretStore
+from imagegen.plan.items import File, Unit
+from tests.judges.control_plane import move_paths
+from tests.judges.test_flags import MIRROR
+from tests.judges.tools import Tool
+from tests.plan.plans import make_plan, write_cluster
+
+pytestmark = pytest.mark.judge
+
+DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NODE = "{name: one, roles: [etcd, master, worker], address: 10.240.0.10}"
+
+
+def find_programs(version: Version, folder: Path, etcd: Tool, etcdctl: Tool) -> dict[str, str]:
+    """The programs of one version in the mirror; etcd of its release, else of the distribution."""
+    binaries = MIRROR / f"dl.k8s.io/release/v{version}/bin/linux/amd64"
+    programs = {name: str(binaries / name) for name in DAEMONS}
+    programs |= {"etcd": etcd.argv[0], "etcdctl": etcdctl.argv[0]}
+    part = load_releases(version).part("etcd")
+    archive = MIRROR / part.url.removeprefix("https://")
+    if archive.exists():
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        programs |= {name: str(folder / part.member(name)) for name in ("etcd", "etcdctl")}
+    return programs
+
+
+def list_versions() -> list[Version]:
+    """The newest version of each minor whose daemons are all in the mirror."""
+    found: dict[str, Version] = {}
+    for folder in MIRROR.glob("dl.k8s.io/release/v1.*/bin/linux/amd64"):
+        version = parse_version(folder.parts[-4])
+        if all((folder / name).exists() for name in DAEMONS) and version.minor_text in known_minors():
+            found[version.minor_text] = max(version, found.get(version.minor_text, version))
+    return sorted(found.values())
+
+
+def place_node(folder: Path, version: Version) -> Path:
+    """The files of the only node below a folder, its units beside them."""
+    plan = make_plan(write_cluster(folder, (NODE,), version=str(version)))
+    store, report = SecretStore(folder / "secrets"), Report()
+    issue_material(plan.cluster, store, report, now=datetime.now(UTC))
+    assert not report.has_errors, report.render_text()
+    root, node = folder / "root", plan.node_plan("one")
+    for item in (*node.role_plan.items, *node.items):
+        if isinstance(item, File) and item.path.startswith(("/etc/kubernetes", "/etc/etcd", "/etc/imagegen")):
+            path = root / item.path.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(move_paths(resolve_content(item.content, store).decode(), root))
+        if isinstance(item, Unit) and item.content is not None and "/" not in item.name:
+            (root / "units").mkdir(parents=True, exist_ok=True)
+            (root / "units" / item.name).write_text(item.content)
+    for directory in ("var/lib/etcd", "var/log/kubernetes"):
+        (root / directory).mkdir(parents=True, mode=0o700)
+    for suffix in ("crt", "key"):
+        (root / f"admin.{suffix}").write_bytes(store.read(f"pki/super-admin.{suffix}"))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list_versions(), reason=f"no control plane in {MIRROR}; make mirror builds one")
+@pytest.mark.parametrize("version", list_versions(), ids=str)
+def test_the_control_plane_comes_up(tmp_path: Path, etcd: Tool, etcdctl: Tool, version: Version) -> None:
+    root = place_node(tmp_path, version)
+    programs = find_programs(version, tmp_path / "programs", etcd, etcdctl)
+    user = ["--map-root-user"] if os.geteuid() else []
+    driver = [sys.executable, "-m", "tests.judges.control_plane", str(root), json.dumps(programs)]
+    done = subprocess.run(
+        ["unshare", *user, "--net", *driver], capture_output=True, text=True, timeout=300, check=False
+    )
+    logs = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(root.glob("*.log")))
+    assert done.returncode == 0, done.stderr + logs
+    seen = json.loads(done.stdout)
+    for name in ("ready", "controller manager", "scheduler"):
+        assert seen.pop(name) is not None, name + logs
+    assert seen == {
+        "anonymous readyz": 200,
+        "anonymous api": 401,
+        "anonymous version": 401,
+        "admin nodes": 200,
+        "create secret": 201,
+        "stored encrypted": True,
+        "stored in clear": False,
+        "audit names the secret": True,
+        "audit shows the secret": False,
+    }
