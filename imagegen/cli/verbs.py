@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "seed": "Write seed ISOs.",
     "pki": "Show, verify or renew the certificates.",
     "fetch": "Bring binaries into the cache, verified, and pin them.",
+    "build": "Build golden images.",
     "schema": "Print the JSON Schema of the cluster file.",
     "doctor": "Show which programs and libraries are there.",
     "completion": "Print the completion script of a shell.",

@@ -35,6 +35,7 @@ from imagegen.plan.items import Fragment, Item, Port
 from imagegen.plan.merge import (
     Opinion,
     Replacements,
+    drop_contradicted,
     merge_node_items,
     merge_opinions,
     opinions_of,
@@ -125,13 +126,11 @@ class _Builder:
         return NodePlan(node=node, role_plan=role_plan, items=items)
 
     def check_node(self, node: Node, report: Report) -> None:
+        """Merge and check one node with findings; a profile that contradicts what is per node gets IMG203."""
         shared = self._shared[node.roles]
-        spans = self._spans[node.roles]
-        opinions = [Opinion(item, spans.get(identity)) for identity, item in shared.items()]
-        own: list[Item] = []
-        for fragment in self._plan_fragments(node):
-            own += fragment.items
-        merge_opinions([*opinions, *map(Opinion, own)], report, Replacements())
+        own = [item for fragment in self._plan_fragments(node) for item in fragment.items]
+        own = drop_contradicted(own, shared, self._spans[node.roles], report)
+        merge_opinions(map(Opinion, [*shared.values(), *own]), report, Replacements())
         check_node_items(node, own, shared, report)
 
 

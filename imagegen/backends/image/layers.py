@@ -18,6 +18,12 @@ from pathlib import Path
 _KEY_LENGTH = 24
 
 
+def default_layer_root() -> Path:
+    """``imagegen/layers`` below ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "imagegen" / "layers"
+
+
 def hash_inputs(inputs: Mapping[str, object]) -> str:
     """The key of a layer: 24 hex digits over the canonical JSON of its inputs."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -31,6 +37,10 @@ class LayerCache:
     """
 
     root: Path
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether the layer is there; does not count as a use."""
+        return (self.root / f"{kind}-{key}").is_dir()
 
     def find(self, kind: str, key: str) -> Path | None:
         """The folder of a complete layer, or None; a hit counts as a use for ``prune``."""

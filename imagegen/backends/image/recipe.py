@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -220,45 +221,83 @@ def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
     )
 
 
-def build_images(shop: Workshop, images: Sequence[ImagePlan], out: Path, *, force: bool = False) -> None:
-    """Build every image in every format into ``out/images``; what is there and made from the same input
-    is kept.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """One artifact below OUT. ``seconds`` is None when it was there already, made from the same input."""
+
+    path: str
+    size_bytes: int
+    seconds: float | None
+
+
+def build_images(
+    shop: Workshop, images: Sequence[ImagePlan], out: Path, *, force: bool = False
+) -> list[BuiltImage]:
+    """Build every image in every format into ``out/images``; what was made from the same input is kept.
+
+    Raises MissingToolError before any work when a program is missing, UsageError when ``out`` cannot be an
+    output folder, CommandError when a program fails.
     """
     require_tools(list_tools({f for image in images for f in image.formats}))
     bootloader.check_grub_modules()
+    rootfs.choose_mode()
     shop.cache.sweep()
     with OutputFolder(out, cluster=images[0].cluster.name, force=force) as folder:
+        wanted = [(image, disk_format) for image in images for disk_format in image.formats]
         missing = [
             (image, disk_format)
-            for image in images
-            for disk_format in image.formats
-            if not folder.keep(f"images/{image.file_name(disk_format)}", format_key(image, disk_format))
+            for image, disk_format in wanted
+            if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
         ]
         for image in {id(image): image for image, _ in missing}.values():
             build_role_layer(shop, image, build_base_layer(shop, image))
-        workers = max(1, min(len(missing), os.cpu_count() or 1))
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            jobs = [
-                pool.submit(_build_into, shop, folder, image, disk_format) for image, disk_format in missing
-            ]
+        times: dict[str, float] = {}
+        with ThreadPoolExecutor(max_workers=max(1, min(len(missing), os.cpu_count() or 1))) as pool:
+            jobs = [pool.submit(_build_into, shop, folder, image, kind, times) for image, kind in missing]
             for job in jobs:
                 job.result()
-        folder.commit(lambda path: path.startswith("images/") and not _is_other_image(path, images))
+        folder.commit(lambda path: any(path.startswith(_stem(image)) for image in images))
+    sizes = [(path, (out / path).stat().st_size) for path in (_path(*pair) for pair in wanted)]
+    return [BuiltImage(path=path, size_bytes=size, seconds=times.get(path)) for path, size in sizes]
 
 
-def _is_other_image(path: str, images: Sequence[ImagePlan]) -> bool:
-    """Whether a file of a former run belongs to an image that this run was not asked for."""
-    return not any(
-        path.startswith(f"images/{image.cluster.name}-{image.role_plan.name}.") for image in images
-    )
+def _stem(image: ImagePlan) -> str:
+    return f"images/{image.cluster.name}-{image.role_plan.name}."
 
 
-def _build_into(shop: Workshop, folder: OutputFolder, image: ImagePlan, disk_format: DiskFormat) -> None:
+def _path(image: ImagePlan, disk_format: DiskFormat) -> str:
+    return f"images/{image.file_name(disk_format)}"
+
+
+def _build_into(
+    shop: Workshop, folder: OutputFolder, image: ImagePlan, disk_format: DiskFormat, times: dict[str, float]
+) -> None:
+    start = time.monotonic()
     role = build_role_layer(shop, image, build_base_layer(shop, image))
-    with folder.make_file(
-        f"images/{image.file_name(disk_format)}", inputs=format_key(image, disk_format)
-    ) as target:
+    path = _path(image, disk_format)
+    with folder.make_file(path, inputs=format_key(image, disk_format)) as target:
         build_format(shop, image, disk_format, role, target)
+    times[path] = time.monotonic() - start
+
+
+def render_outlook(images: Sequence[ImagePlan], cache: LayerCache) -> str:
+    """What a build would do, and which layers are cached; one line each."""
+    lines = []
+    for image in images:
+        lines.append(f"{image.role_plan.name}")
+        for kind, key in (("base", image.base_key), ("role", image.role_key), ("disk", image.disk_key)):
+            lines.append(f"  {kind:5} {key}  {'cached' if cache.has(kind, key) else 'to build'}")
+        lines += [f"  {kind:5} {_path(image, kind)}" for kind in image.formats]
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
+
+def render_summary(built: Sequence[BuiltImage]) -> str:
+    """Sizes and times of a build."""
+    rows = []
+    for image in built:
+        spent = "unchanged" if image.seconds is None else f"{image.seconds:.1f} s"
+        rows.append(f"{image.size_bytes / (1 << 20):9.1f} MiB  {spent:>9}  {image.path}\n")
+    return "".join(rows)
 
 
 def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:
