@@ -37,6 +37,8 @@ ROUTES_UNIT = "imagegen-pod-routes.service"
 MAX_BRIDGE_NODES = 256
 
 _CNI_VERSION = "1.0.0"
+#: what flannel's own manifest says; its plug-in took no newer version for years
+_FLANNEL_CNI_VERSION = "0.3.1"
 _ORIGIN = Origin("component cni", reason="network.cni")
 
 BRIDGE_NEEDS_ADDRESS = register_code(
@@ -185,7 +187,7 @@ def flannel_conflist() -> str:
     delegate = {"hairpinMode": True, "isDefaultGateway": True}
     return emit_json(
         {
-            "cniVersion": _CNI_VERSION,
+            "cniVersion": _FLANNEL_CNI_VERSION,
             "name": "cbr0",
             "plugins": [{"type": "flannel", "delegate": delegate}, _PORTMAP],
         }
