@@ -76,13 +76,12 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     builder = _Builder(cluster, profiles)
     check_extra_args(cluster, builder.ctx.gates, report)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
+    if not report.has_errors:
+        for node in _sample_nodes(cluster):
+            builder.check_node(node, report)
+    if report.has_errors:
+        return None
     builder.replacements.report_idle(report)
-    if report.has_errors:
-        return None
-    for node in _sample_nodes(cluster):
-        builder.check_node(node, report)
-    if report.has_errors:
-        return None
     return Plan(cluster=cluster, role_plans=role_plans, _plan_node=builder.plan_node)
 
 

@@ -161,6 +161,28 @@ def has_refs(item: Item) -> bool:
     return isinstance(item, File) and any(isinstance(part, Ref) for part in item.content)
 
 
+def drop_contradicted(
+    own: Iterable[Item],
+    shared: Mapping[tuple[str, str], Item],
+    spans: Mapping[tuple[str, str], Span],
+    report: Report,
+) -> list[Item]:
+    """The items of one node without those that a profile of the user contradicts; each such is an IMG203."""
+    kept = []
+    for item in own:
+        identity = item.identity
+        if identity in spans and shared[identity] != item:
+            report.error(
+                NOT_REPLACEABLE,
+                f"{name_item(item)} differs from node to node and is made by {item.origin} alone",
+                spans[identity],
+                hint="remove the entry",
+            )
+        else:
+            kept.append(item)
+    return kept
+
+
 def merge_node_items(
     shared: Mapping[tuple[str, str], Item], fragments: Iterable[Fragment], where: str
 ) -> tuple[Item, ...]:

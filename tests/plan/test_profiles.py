@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from imagegen.diagnostics import Report
+from imagegen.emit import emit_yaml
 from imagegen.model.cluster import OperatingSystem, Role
 from imagegen.plan.items import File, Item, Package, Sysctl, Unit
 from imagegen.plan.profile_format import profile_schema
@@ -414,7 +417,9 @@ def test_what_is_said_per_node_cannot_be_replaced(tmp_path: Path) -> None:
     (folder / "base.yaml").write_text("files:\n  - {path: /etc/hosts, content: x, replace: true}\n")
     plan, report = try_plan(write_cluster(tmp_path), [folder])
     assert plan is None
-    assert "IMG201" in {f.code for f in report.findings}
+    (finding,) = report.sorted()
+    assert (finding.code, finding.span and finding.span.line) == ("IMG203", 2)
+    assert "/etc/hosts differs from node to node" in finding.message
 
 
 def test_units_and_ports_of_a_profile_reach_the_plan(tmp_path: Path) -> None:
@@ -443,3 +448,32 @@ def test_packages_of_the_cluster_file(tmp_path: Path) -> None:
         (item,) = [i for i in role_plan.items if i.identity == ("package", "htop")]
         assert isinstance(item, Package)
         assert item.origin.where == "cluster.yaml"
+
+
+_WORDS = st.one_of(
+    st.sampled_from(
+        ["packages", "files", "units", "sysctls", "users", "ports", "extends", "path", "content", "name"]
+    ),
+    st.sampled_from(
+        ["source", "mode", "'0644'", "/etc/a", "../a", "vm.swappiness", "true", "~", "a.service", "masks"]
+    ),
+    st.text(max_size=8),
+)
+_VALUES = st.recursive(
+    _WORDS | st.none() | st.booleans() | st.integers(-9, 99999),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_WORDS, _VALUES, max_size=5))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_profile_is_read_or_refused_with_a_place(tmp_path: Path, data: dict[str, object]) -> None:
+    text = emit_yaml(data)
+    file = str(tmp_path / "fuzz" / "worker.yaml")
+    _, report = load(tmp_path / "fuzz", text)
+    for finding in report.findings:
+        assert finding.span is not None
+        assert finding.span.file == file
+        assert finding.span.line <= text.count("\n") + 1
+    report.render_text()
