@@ -71,7 +71,12 @@ def _issue(
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("kubernetes")]
+            ),
+            critical=False,
+        )
     )
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -85,6 +90,8 @@ class FakeApi:
     """The server's state. ``faults`` are used up in order, one a matching request."""
 
     ca: str = ""
+    #: the server's own, as PEM
+    certificate: str = ""
     client: Identity = field(default_factory=lambda: Identity("", ""))
     port: int = 0
     objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -178,22 +185,21 @@ class FakeApi:
 
 
 @contextmanager
-def serve() -> Iterator[FakeApi]:
-    """A running server; ends with the block."""
+def serve(*, anonymous: bool = False) -> Iterator[FakeApi]:
+    """A running server; ends with the block. ``anonymous`` lets clients without a certificate in."""
     api = FakeApi()
     ca, name, key = _issue("fake-ca", None, None)
     server, _, _ = _issue("fake-api", (name, key), ExtendedKeyUsageOID.SERVER_AUTH)
     api.client, _, _ = _issue("client", (name, key), ExtendedKeyUsageOID.CLIENT_AUTH)
-    api.ca = ca.certificate
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
-    httpd.daemon_threads = True
+    api.ca, api.certificate = ca.certificate, server.certificate
+    httpd = _QuietServer(("127.0.0.1", 0), _handler(api))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
         pem.write(server.certificate + server.key)
         pem.flush()
         context.load_cert_chain(pem.name)
     context.load_verify_locations(cadata=api.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL if anonymous else ssl.CERT_REQUIRED
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True, do_handshake_on_connect=False)
     api.port = httpd.server_address[1]
     thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
@@ -205,6 +211,13 @@ def serve() -> Iterator[FakeApi]:
         httpd.shutdown()
         httpd.server_close()
         thread.join(5)
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that leave or do not trust us are part of the tests."""
 
 
 def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
