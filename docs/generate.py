@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the program itself: commands, cluster file, findings."""
+"""Writes the reference pages that come from the program itself: commands, cluster file, ports, findings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import click
 from imagegen.cli.explain import load_codes
 from imagegen.cli.main import cli
 from imagegen.cli.verbs import VERBS, find_verb
-from imagegen.diagnostics import CODES
+from imagegen.diagnostics import CODES, Report
+from imagegen.model.load import load_cluster
 from imagegen.model.schema import cluster_schema
+from imagegen.plan.build import build_plan
+from imagegen.plan.ports import list_ports
 from imagegen.plan.profile_format import SECTIONS, SYSCTL_KEYS, Key
+from imagegen.plan.profiles import load_profiles
+from imagegen.resources import find_resource
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- written by docs/generate.py; change the program instead -->\n"
@@ -167,6 +172,27 @@ def _key_row(name: str, key: Key) -> str:
     return f"| `{name}` | {kind} | {need}{key.text} |"
 
 
+def render_ports() -> str:
+    """The port table, from the same items that the packet filters are made of; of the example ``ha``."""
+    report = Report()
+    cluster = load_cluster(find_resource("examples", "ha", "cluster.yaml"), report)
+    plan = build_plan(cluster, load_profiles((), report), report) if cluster else None
+    if plan is None:
+        raise SystemExit(report.render_text())
+    out = [
+        NOTE,
+        "# Ports\n",
+        "What answers on which machine of the example `ha`; everything else is dropped. Profiles add rows of",
+        "their own under `ports`. `imagegen plan CLUSTER` shows the table of any cluster.\n",
+        "| port | | purpose | from | on |",
+        "|---|---|---|---|---|",
+    ]
+    for row in list_ports(plan):
+        sources, roles = ", ".join(row.sources) or "anyone", ", ".join(row.roles)
+        out.append(f"| {row.port} | {row.protocol} | {row.purpose} | {sources} | {roles} |")
+    return "\n".join(out) + "\n"
+
+
 def render_findings() -> str:
     """Every finding with its explanation, as ``imagegen explain CODE`` prints it."""
     load_codes()
@@ -179,6 +205,7 @@ PAGES = {
     "commands.md": render_commands,
     "cluster.md": render_cluster,
     "profiles.md": render_profiles,
+    "ports.md": render_ports,
     "findings.md": render_findings,
 }
 
