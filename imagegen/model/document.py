@@ -91,6 +91,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        defer_build=True,  # only the whole file is ever validated
         frozen=True,
         field_title_generator=lambda name, _: _title(name),
         model_title_generator=lambda model: (model.__doc__ or "").rstrip("."),
@@ -301,22 +302,22 @@ class ClusterFile(Section):
     )
     kubernetes: KubernetesSection
     network: NetworkSection
-    control_plane: ControlPlaneSection = ControlPlaneSection()
+    control_plane: ControlPlaneSection = ControlPlaneSection.model_construct()
     runtime: Annotated[Runtime | None, choice_of(Runtime)] = _key(
         "What runs containers. Default: containerd (docker before Kubernetes 1.10).",
         default=None,
         examples=["containerd"],
     )
-    pki: PkiSection = PkiSection()
-    bootstrap: BootstrapSection = BootstrapSection()
-    image: ImageSection = ImageSection()
+    pki: PkiSection = PkiSection.model_construct()
+    bootstrap: BootstrapSection = BootstrapSection.model_construct()
+    image: ImageSection = ImageSection.model_construct()
     targets: tuple[Annotated[Target, choice_of(Target)], ...] = _key(
         "Where the machines run; decides which payload limits are checked.",
         default=(Target.QEMU,),
         spelt=["qemu"],
         min_length=1,
     )
-    access: AccessSection = AccessSection()
+    access: AccessSection = AccessSection.model_construct()
     profiles: tuple[Annotated[str, TEXT], ...] = _key(
         "Folders with profiles of your own, relative to this file and below its folder.",
         default=(),

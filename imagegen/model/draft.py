@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,28 +24,15 @@ MORE = register_code(
 
 
 class SpanMap(Mapping[str, Span]):
-    """Model path → place, looked up when asked for. ``nodes``: node number → position in the file's list."""
+    """Model path → place in the file, looked up in the node tree when asked for."""
 
-    __slots__ = ("_nodes", "_root")
+    __slots__ = ("_root",)
 
-    def __init__(self, root: YamlNode, nodes: list[int] | None = None) -> None:
+    def __init__(self, root: YamlNode) -> None:
         self._root = root
-        self._nodes = nodes
 
     def __getitem__(self, path: str) -> Span:
-        location: list[str | int] = [
-            int(part[1:-1]) if part.startswith("[") else part
-            for part in re.findall(r"\[\d+\]|[^.\[\]]+", path)
-        ]
-        if (
-            self._nodes is not None
-            and len(location) > 1
-            and location[0] == "nodes"
-            and isinstance(location[1], int)
-            and location[1] < len(self._nodes)
-        ):
-            location[1] = self._nodes[location[1]]
-        node, key, found = find_node(self._root, location)
+        node, key, found = find_node(self._root, _split_path(path))
         if not found:
             raise KeyError(path)
         return place_of(node, key)
@@ -56,6 +42,11 @@ class SpanMap(Mapping[str, Span]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _split_path(path: str) -> Location:
+    parts = re.findall(r"\[[0-9]+\]|[^.\[\]]+", path)
+    return tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts)
 
 
 def _walk(node: YamlNode, location: Location) -> Iterator[Location]:
@@ -69,26 +60,27 @@ def _walk(node: YamlNode, location: Location) -> Iterator[Location]:
             yield from _walk(item, (*location, index))
 
 
-@dataclass(slots=True)
 class Draft:
-    """``document`` is complete; what is at ``tainted`` paths stands in for values already reported."""
+    """``document`` is complete; what is at tainted paths stands in for values already reported."""
 
-    document: ClusterFile
-    spans: SpanMap
-    tainted: frozenset[str]
-    #: node number in ``document`` → position in the list of the file
-    positions: list[int]
+    __slots__ = ("_above", "_tainted", "document", "spans")
 
-    def span_of_node(self, number: int) -> Span | None:
-        """None for a stand-in."""
-        return self.spans.get(f"nodes[{number}]")
+    def __init__(self, document: ClusterFile, spans: SpanMap, tainted: Iterable[str]) -> None:
+        self.document = document
+        self.spans = spans
+        self._tainted = frozenset(tainted)
+        #: paths with something tainted in them
+        self._above = frozenset(outer for path in self._tainted for outer in _enclosing(path))
 
     def is_tainted(self, path: str) -> bool:
         """Whether ``path``, something around it or something in it was already reported."""
-        return any(
-            path == bad or path.startswith((bad + ".", bad + "[")) or bad.startswith((path + ".", path + "["))
-            for bad in self.tainted
-        )
+        return path in self._tainted or path in self._above or not self._tainted.isdisjoint(_enclosing(path))
+
+
+def _enclosing(path: str) -> Iterator[str]:
+    """``nodes[2].address`` → ``nodes[2]``, ``nodes``"""
+    while path := path[: max(path.rfind("."), path.rfind("["), 0)]:
+        yield path
 
 
 #: what stands in for a required value that is missing or wrong, so that the rest can be judged
@@ -101,6 +93,11 @@ _STAND_INS: dict[str, Any] = {
     "network.nodes": "10.240.0.0/24",
     "nodes": [{"name": "stand-in", "roles": ["base"], "address": "dhcp"}],
 }
+
+
+def _stand_in_node(number: int) -> dict[str, Any]:
+    return {"name": f"stand-in-{number}", "roles": ["base"], "address": "dhcp"}
+
 
 #: section models by location, list positions left out
 _SECTIONS: dict[Location, type[BaseModel]] = {
@@ -130,7 +127,6 @@ def read_draft(root: YamlNode, report: Report) -> Draft | None:
             WRONG_TYPE, f"wanted a mapping with version, name and nodes, got {describe(data)}", root.span
         )
         return None
-    positions = list(range(len(data["nodes"]))) if isinstance(data.get("nodes"), list) else [0]
     tainted: set[str] = set()
     for attempt in range(4):
         try:
@@ -142,9 +138,9 @@ def read_draft(root: YamlNode, report: Report) -> Draft | None:
             ]
             if attempt == 0:
                 _report_errors(errors, root, report)
-            positions = _prune(data, errors, positions, tainted)
+            _replace_bad(data, errors, tainted)
         else:
-            return Draft(document, SpanMap(root, positions), frozenset(tainted), positions)
+            return Draft(document, SpanMap(root), tainted)
     return None
 
 
@@ -156,32 +152,26 @@ def _report_errors(errors: list[ErrorDetails], root: YamlNode, report: Report) -
         report.error(MORE, message, root.span, hint="correct those that are listed first")
 
 
-def _prune(
-    data: dict[str, Any], errors: list[ErrorDetails], positions: list[int], tainted: set[str]
-) -> list[int]:
-    """Take bad values out of ``data`` and taint them; returns the positions of the nodes that are left."""
-    bad_nodes: set[int] = set()
+def _replace_bad(data: dict[str, Any], errors: list[ErrorDetails], tainted: set[str]) -> None:
+    """Put stand-ins for the bad values into ``data`` and taint them; unknown keys just go."""
     for error in errors:
         location = model_location(error["loc"])
         is_unknown = error["type"] == "extra_forbidden"
         if location[0] == "nodes" and len(location) > 1:
-            entry = data["nodes"][location[1]]
-            if isinstance(entry, dict) and (is_unknown or location[2:] == ("mac",)):
-                entry.pop(str(location[2]), None)
+            location = location[:3]
+            number = int(location[1])
+            entry = data["nodes"][number]
+            if isinstance(entry, dict) and len(location) == 3:
+                key = str(location[2])
+                entry.pop(key, None)
+                entry |= {k: v for k, v in _stand_in_node(number).items() if k == key}
             else:
-                bad_nodes.add(int(location[1]))
-                tainted.add("nodes[]")
-            continue
-        location = _shorten(data, location)
+                data["nodes"][number] = _stand_in_node(number)
+        else:
+            location = _shorten(data, location)
+            _replace(data, location)
         if not is_unknown:
             tainted.add(path_text(location))
-        _replace(data, location)
-    if not bad_nodes:
-        return positions
-    nodes = data["nodes"]
-    kept = [i for i in range(len(nodes)) if i not in bad_nodes]
-    data["nodes"] = [nodes[i] for i in kept] or copy.deepcopy(_STAND_INS["nodes"])
-    return [positions[i] for i in kept] or [0]
 
 
 def _shorten(data: dict[str, Any], location: Location) -> Location:

@@ -106,7 +106,7 @@ def _resolve_nodes(draft: Draft) -> tuple[Node, ...]:
         roles = orders.get(entry.roles)
         if roles is None:
             roles = orders[entry.roles] = tuple(sorted(set(entry.roles), key=_ROLE_ORDER.__getitem__))
-        span = draft.span_of_node(number)
+        span = draft.spans.get(f"nodes[{number}]")
         nodes.append(Node(name=entry.name, roles=roles, address=entry.address, mac=entry.mac, span=span))
     return tuple(nodes)
 

@@ -27,6 +27,11 @@ class Review:
         """Whether the user wrote ``path``."""
         return path in self.draft.spans
 
+    def label(self, number: int) -> str:
+        """The name of a node, or its place in the list when the name was reported."""
+        path = f"nodes[{number}]"
+        return path if self.draft.is_tainted(f"{path}.name") else self.cluster.nodes[number].name
+
     def place(self, path: str) -> Span | None:
         return self.cluster.span_of(path)
 

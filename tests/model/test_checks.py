@@ -138,16 +138,17 @@ def test_network(pairs: list[tuple[str, str]], line: str | None, also: list[str]
             "13:12 IMG107 localhost cannot be the name of a node, because",
         ),
         ([("name: worker-0", "name: 0644")], "13:12 IMG107 0644 cannot be the name of a node, because it"),
+        ([("name: worker-0", "name: kubernetes")], "13:12 IMG107 kubernetes cannot be the name of a node"),
         (
             [("10.240.0.21", "10.240.0.11")],
-            "13:48 IMG111 address 10.240.0.11 is given twice, also to node master-0",
+            "13:48 IMG111 address 10.240.0.11 is given twice, also to master-0",
         ),
         (
             [
                 ("10.240.0.21", '10.240.0.21, mac: "52:54:00:00:00:aa"'),
                 ("10.240.0.11", '10.240.0.11, mac: "52-54-00-00-00-AA"'),
             ],
-            "13:66 IMG112 mac 52:54:00:00:00:aa is given twice, also to node master-0",
+            "13:66 IMG112 mac 52:54:00:00:00:aa is given twice, also to master-0",
         ),
         (
             [("10.240.0.21", "10.240.1.21")],
@@ -235,6 +236,13 @@ def test_several_dhcp_nodes_need_a_mac() -> None:
         (
             edit(top("control_plane: {endpoint: 10.240.0.21}")),
             ["7:27 IMG122 endpoint 10.240.0.21 is worker-0, which is neither a master nor a load balancer"],
+        ),
+        (
+            edit(top("control_plane: {endpoint: worker-0.cluster.local}")),
+            [
+                "7:27 IMG122 endpoint worker-0 is the node worker-0, which is neither a master nor a "
+                "load balancer"
+            ],
         ),
         (
             edit(top('control_plane: {endpoint: "10.240.0.11:443"}')),

@@ -257,6 +257,7 @@ nodes:
         ["11:12", "IMG110"],
         ["11:41", "IMG113"],
         ["12:23", "IMG106"],
+        ["12:41", "IMG111"],
         ["13:41", "IMG111"],
         ["13:59", "IMG105"],
     ]
@@ -319,3 +320,27 @@ def test_earlier_errors_of_a_report_do_not_matter(tmp_path: Path) -> None:
     report = Report()
     report.error("IMG001", "something else")
     assert load_cluster(path, report) is not None
+
+
+def test_a_half_wrong_node_still_takes_part() -> None:
+    text = BASE + (
+        "  - {name: worker-0, roles: [wroker], address: 10.240.0.11}\n"
+        "  - {name: Worker, roles: [worker], address: 10.240.0.11}\n"
+        "  - {name: worker-0, roles: [base, worker]}\n"
+        "  - nothing\n"
+        "  - {name: etcd-0, roles: [etcd], address: dhcp}\n"
+    )
+    assert [" ".join(line.split()[:2]) for line in lines(text)] == [
+        "14:12 IMG110",
+        "14:30 IMG106",
+        "14:48 IMG111",
+        "15:12 IMG107",
+        "15:46 IMG111",
+        "16:5 IMG102",
+        "16:12 IMG110",
+        "16:22 IMG118",
+        "17:5 IMG103",
+        "18:12 IMG110",
+        "18:44 IMG119",
+    ]
+    assert "stand-in" not in str(findings(text))

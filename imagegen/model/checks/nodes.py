@@ -41,6 +41,8 @@ ANONYMOUS_CARD = register_code(
     "lab. With several such nodes, give each its mac.",
 )
 
+#: a node of that name could answer for the API server, or for itself on every machine
+_TAKEN_NAMES = frozenset({"kubernetes", "localhost"})
 _STATIC_ROLES = (Role.ETCD, Role.MASTER, Role.LB)
 
 
@@ -53,8 +55,8 @@ def check_nodes(review: Review) -> None:
         first = names.setdefault(node.name, number)
         if first != number:
             _report_twice(review, DUPLICATE_NAME, f"name {node.name}", number, first, "name")
-        if node.name == "localhost" or node.name.isdigit():
-            message = f"{node.name} cannot be the name of a node, because it already means an address"
+        if node.name in _TAKEN_NAMES or node.name.isdigit():
+            message = f"{node.name} cannot be the name of a node, because it already means something else"
             review.error(BAD_NAME, message, f"nodes[{number}].name", hint=f"for example node-{node.name}")
         if node.address is None:
             _check_dynamic(review, number, node)
@@ -72,13 +74,12 @@ def check_nodes(review: Review) -> None:
     if len(dynamic) > 1 and anonymous:
         others = f" and {len(anonymous) - 1} more" if len(anonymous) > 1 else ""
         message = f"of {len(dynamic)} DHCP nodes, {nodes[anonymous[0]].name}{others} cannot be told by a mac"
-        review.warning(
-            ANONYMOUS_CARD, message, f"nodes[{anonymous[0]}].address", hint='add mac: "52:54:00:…"'
-        )
+        path = f"nodes[{anonymous[0]}].address"
+        review.warning(ANONYMOUS_CARD, message, path, hint='add mac: "52:54:00:…"', needs=["nodes"])
 
 
 def _report_twice(review: Review, code: str, what: str, number: int, first: int, key: str) -> None:
-    message = f"{what} is given twice, also to node {review.cluster.nodes[first].name}"
+    message = f"{what} is given twice, also to {review.label(first)}"
     if key == "name":
         message = f"{what} is given twice"
     review.error(code, message, f"nodes[{number}].{key}", also=[f"nodes[{first}].{key}"])
@@ -87,9 +88,12 @@ def _report_twice(review: Review, code: str, what: str, number: int, first: int,
 def _check_dynamic(review: Review, number: int, node: Node) -> None:
     needing = [role.value for role in _STATIC_ROLES if role in node.roles]
     if needing:
-        message = f"{node.name} has the role {' and '.join(needing)}, wanted a fixed address, got dhcp"
+        message = (
+            f"{review.label(number)} has the role {' and '.join(needing)}, wanted a fixed address, got dhcp"
+        )
         hint = f"an address in {review.cluster.network.nodes}"
-        review.error(NEEDS_STATIC, message, f"nodes[{number}].address", hint=hint)
+        path = f"nodes[{number}].address"
+        review.error(NEEDS_STATIC, message, path, hint=hint, needs=[f"nodes[{number}].roles"])
 
 
 def _check_address(review: Review, number: int, node: Node) -> None:
@@ -97,10 +101,12 @@ def _check_address(review: Review, number: int, node: Node) -> None:
     assert address is not None
     problem, also = "", "network.nodes"
     if address not in network.nodes:
-        problem = f"address {address} of {node.name} is not in nodes {network.nodes}"
+        problem = f"address {address} of {review.label(number)} is not in nodes {network.nodes}"
     elif address == network.gateway:
-        problem, also = f"address {address} of {node.name} is the gateway's", "network.gateway"
+        problem, also = f"address {address} of {review.label(number)} is the gateway's", "network.gateway"
     elif edge := is_edge(address, network.nodes):
-        problem = f"address {address} of {node.name} is the {edge} address of nodes {network.nodes}"
+        problem = (
+            f"address {address} of {review.label(number)} is the {edge} address of nodes {network.nodes}"
+        )
     if problem:
         review.error(BAD_ADDRESS, problem, f"nodes[{number}].address", also=[also])

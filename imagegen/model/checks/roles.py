@@ -75,10 +75,12 @@ def check_roles(review: Review) -> None:
 def _check_together(review: Review, number: int, node: Node) -> None:
     path = f"nodes[{number}].roles"
     if Role.BASE in node.roles:
-        message = f"{node.name} has the role base together with others"
+        message = f"{review.label(number)} has the role base together with others"
         review.error(ROLES_APART, message, path, hint="remove base; every role includes it")
     if Role.LB in node.roles and Role.MASTER in node.roles and review.cluster.endpoint.port == DEFAULT_PORT:
-        message = f"{node.name} is a load balancer and a master, and both listen on port {DEFAULT_PORT}"
+        message = (
+            f"{review.label(number)} is a load balancer and a master, and both listen on port {DEFAULT_PORT}"
+        )
         review.error(ROLES_APART, message, path, hint="use two nodes", needs=["control_plane.endpoint"])
 
 
@@ -93,6 +95,7 @@ def _check_endpoint(review: Review) -> None:
     try:
         address = IPv4Address(endpoint.host)
     except AddressValueError:
+        _check_endpoint_name(review)
         return
     network = cluster.network
     for name, inside in (("services", network.services), ("pods", network.pods)):
@@ -103,13 +106,24 @@ def _check_endpoint(review: Review) -> None:
     if node is None:
         return
     if Role.MASTER not in node.roles and Role.LB not in node.roles:
-        message = f"endpoint {address} is {node.name}, which is neither a master nor a load balancer"
+        message = (
+            f"endpoint {address} is {review.label(number)}, which is neither a master nor a load balancer"
+        )
         review.error(BAD_ENDPOINT, message, path, also=[f"nodes[{number}]"])
     elif Role.LB not in node.roles and endpoint.port != DEFAULT_PORT:
         message = f"endpoint {address}:{endpoint.port} is a master, which listens on port {DEFAULT_PORT}"
         review.error(
             BAD_ENDPOINT, message, path, also=[f"nodes[{number}]"], hint=f"write {address}:{DEFAULT_PORT}"
         )
+
+
+def _check_endpoint_name(review: Review) -> None:
+    """A worker of the endpoint's name would get a certificate for it and could answer for the API."""
+    name = review.cluster.endpoint.host.removesuffix(f".{review.cluster.network.domain}")
+    for number, node in enumerate(review.cluster.nodes):
+        if node.name == name and Role.MASTER not in node.roles and Role.LB not in node.roles:
+            message = f"endpoint {name} is the node {name}, which is neither a master nor a load balancer"
+            review.error(BAD_ENDPOINT, message, "control_plane.endpoint", also=[f"nodes[{number}]"])
 
 
 def _report_unclear(review: Review, cluster: Cluster) -> None:
