@@ -43,9 +43,8 @@ MOVED = register_code(
 )
 NO_POD_NETWORK = register_code(
     "IMG128",
-    "pods of different nodes cannot talk to each other",
-    "The CNI choice `loopback` gives pods no network, and `bridge` one that ends at the node unless "
-    "something else routes between the nodes. With more than one worker that is rarely wanted.",
+    "pods cannot talk to each other",
+    "The CNI choice `loopback` gives pods no network at all. With workers that is rarely wanted.",
 )
 
 _FREE = tuple(
@@ -177,8 +176,3 @@ def _check_reach(review: Review) -> None:
     if cni is Cni.LOOPBACK and workers:
         message = "cni loopback gives pods no network"
         review.warning(NO_POD_NETWORK, message, "network.cni", hint="use flannel", needs=["nodes"])
-    elif cni is Cni.BRIDGE and workers > 1:
-        message = f"cni bridge ends at the node, so pods of the {workers} workers cannot talk to each other"
-        review.warning(
-            NO_POD_NETWORK, message, "network.cni", hint="use flannel, or add routes", needs=["nodes"]
-        )
