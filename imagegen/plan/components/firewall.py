@@ -80,9 +80,9 @@ def emit_ruleset(cluster: Cluster, roles: tuple[Role, ...], ports: Sequence[Port
 
 
 _ALWAYS = (
+    'iif "lo" accept',
     "ct state established,related accept",
     "ct state invalid drop",
-    'iif "lo" accept',
     "icmp type { destination-unreachable, echo-request, parameter-problem, time-exceeded } accept",
     "meta l4proto ipv6-icmp accept",
     "udp sport 67 udp dport 68 accept",
