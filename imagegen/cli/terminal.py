@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _COLORS = {"error": "31;1", "warning": "33;1", "note": "36;1", "help": "32", "place": "1", "dim": "2"}
 _HEAD = re.compile(r"^(?P<place>\S.*?: )?(?P<severity>error|warning|note)(?P<code>\[IMG\d+\])?: ", re.M)
+#: for a stderr that cannot show them
+_PLAIN = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "…": "...", "→": "->"})
 _HELP = re.compile(r"^  = (help|also): ", re.M)
 
 
@@ -43,6 +45,8 @@ class Terminal:
 
     def say_always(self, text: str) -> None:
         self._pause()
+        if not (sys.stderr.encoding or "").lower().startswith("utf"):
+            text = text.translate(_PLAIN)
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
