@@ -92,7 +92,8 @@ class Daemon:
     type: str
     user: str | None = None
     after: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
+    #: started beside this one. Not ``Requires=``: a first start of theirs that fails would end ours for good
+    wants: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     environment_files: tuple[str, ...] = ()
     service: Directives = ()
@@ -108,11 +109,9 @@ def emit_daemon_unit(daemon: Daemon) -> str:
     head = [
         ("Description", daemon.description),
         ("Documentation", daemon.documentation),
-        ("Wants", " ".join(_BASE_WANTS)),
+        ("Wants", " ".join((*_BASE_WANTS, *daemon.wants))),
         ("After", " ".join((*_BASE_AFTER, *daemon.after))),
     ]
-    if daemon.requires:
-        head.append(("Requires", " ".join(daemon.requires)))
     head += [("ConditionPathExists", path) for path in daemon.needs]
     head += [*daemon.unit, ("StartLimitIntervalSec", "0")]
     service = [("Type", daemon.type)]

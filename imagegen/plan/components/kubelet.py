@@ -93,7 +93,7 @@ def _emit_unit(ctx: Context) -> str:
             type="exec",
             exec_start=emit_exec_start("/usr/local/bin/kubelet", arguments),
             after=("containerd.service", "kube-apiserver.service"),
-            requires=("containerd.service",),
+            wants=("containerd.service",),
             needs=(paths.NODE_ENV, kubelet.CONFIG, paths.CA),
             unit=(
                 # first boot has the token; later boots have the kubeconfig that the kubelet wrote
