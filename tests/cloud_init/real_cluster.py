@@ -187,7 +187,11 @@ class RealCluster:
     def start_unit(self, node: str, unit: str) -> subprocess.Popen[bytes]:
         return self.start(unit, self.machines[node].command(unit, self.executables))
 
-    def run_first_boot(self) -> subprocess.CompletedProcess[str]:
+    def read_log(self, name: str) -> str:
+        """The end of a daemon's log."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+
+    def run_first_boot(self, cache: str) -> subprocess.CompletedProcess[str]:
         """The first-boot service once, as its unit says, with the paths of this place."""
         machine = self.machines["master-0"]
         return self.run(
@@ -198,7 +202,7 @@ class RealCluster:
                 f"--manifests={machine.path('/etc/kubernetes/first-boot')}",
                 f"--addons={machine.path('/etc/kubernetes/addons')}",
                 f"--tokens={machine.path('/etc/imagegen/bootstrap-tokens')}",
-                f"--cache={self.folder / 'kubectl-cache'}",
+                f"--cache={self.folder / 'kubectl-cache' / cache}",
                 "--deadline=120",
             ]
         )
@@ -231,7 +235,7 @@ class RealCluster:
             if value := condition():
                 return value
             time.sleep(0.2)
-        tails = [f"== {path.name}\n{path.read_text()[-1500:]}" for path in self.folder.glob("*.log")]
+        tails = [f"== {path.name}\n{self.read_log(path.stem)}" for path in self.folder.glob("*.log")]
         raise AssertionError(f"{what} did not happen in {seconds} s\n" + "\n".join(tails))
 
 
