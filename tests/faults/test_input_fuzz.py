@@ -14,7 +14,9 @@ import pytest
 from imagegen.diagnostics import CODES, Report, Severity
 from imagegen.emit import emit_yaml
 from imagegen.model.cluster import Cluster, Role
-from imagegen.model.load import load_text
+from imagegen.model.load import load_cluster, load_text
+from imagegen.plan.build import build_plan
+from imagegen.plan.profiles import load_profiles
 
 COUNT = int(os.environ.get("IMAGEGEN_FUZZ", "500"))
 BATCHES = 10
@@ -233,6 +235,14 @@ def check_promises(cluster: Cluster) -> None:
     assert hash(cluster.nodes) == hash(tuple(cluster.nodes))
 
 
+def check_plan(cluster: Cluster) -> None:
+    """A good cluster has a plan, down to the last node."""
+    report = Report()
+    plan = build_plan(cluster, load_profiles((), report), report)
+    assert plan is not None, report.render_text()
+    assert len(list(plan.node_plans())) == len(cluster.nodes)
+
+
 def check_report(report: Report, text: str) -> None:
     rows = text.count("\n") + 1
     for finding in report.findings:
@@ -266,8 +276,25 @@ def test_i8_any_file_is_a_cluster_or_a_located_error(batch: int, tmp_path: Path)
             else:
                 good += 1
                 check_promises(cluster)
+                check_plan(cluster)
         except Exception as error:
             raise AssertionError(f"seed {seed}:\n{text[:3000]}") from error
         slowest = max(slowest, took)
     assert slowest < 1
     assert good > COUNT // BATCHES // 50, "the generator makes no good files any more"
+
+
+def test_i8_any_bytes_are_a_located_error(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    whole = EXAMPLES[0].read_bytes()
+    for seed in range(300):
+        rng = random.Random(seed)
+        raw = bytearray(whole if seed % 2 else rng.randbytes(rng.randrange(400)))
+        for _ in range(rng.randrange(1, 20)):
+            at = rng.randrange(len(raw) + 1)
+            raw[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        path.write_bytes(raw)
+        report = Report()
+        if load_cluster(path, report) is None:
+            assert any(f.severity is Severity.ERROR and f.span for f in report.findings), f"seed {seed}"
+        report.render_text().encode("utf-8")
