@@ -31,7 +31,7 @@ from imagegen.plan.components import (
     platform,
     scheduler,
 )
-from imagegen.plan.items import Fragment, Item, Port
+from imagegen.plan.items import Fragment, Item, Package, Port
 from imagegen.plan.merge import (
     Opinion,
     Replacements,
@@ -112,7 +112,10 @@ class _Builder:
         opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, ports))
         items = merge_opinions(opinions, report, self.replacements)
         spans = {o.item.identity: o.span for o in opinions if o.span is not None}
-        check_role_items(roles, items, spans, report)
+        has_foreign_packages = bool(self.ctx.cluster.image.packages) or any(
+            isinstance(o.item, Package) and o.span is not None for o in opinions
+        )
+        check_role_items(roles, items, spans, report, has_foreign_packages=has_foreign_packages)
         self._spans[roles] = spans
         self._shared[roles] = {item.identity: item for item in items}
         return RolePlan(roles=roles, items=items)

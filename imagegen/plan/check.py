@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from imagegen.diagnostics import Report, Span, register_code
 from imagegen.model.cluster import Node, Role
@@ -99,20 +100,43 @@ _Spans = Mapping[tuple[str, str], Span]
 
 
 class _Findings:
-    """Adds findings about items; knows where the user wrote an item, else names its origin."""
+    """Adds findings about items; knows where the user wrote an item, else names its origin.
 
-    def __init__(self, report: Report, spans: _Spans, where: str) -> None:
+    ``has_foreign_packages``: the user adds packages of which nobody here knows what they bring.
+    """
+
+    def __init__(
+        self, report: Report, spans: _Spans, where: str, *, has_foreign_packages: bool = False
+    ) -> None:
         self.report, self.spans, self.where = report, spans, where
+        self.has_foreign_packages = has_foreign_packages
 
     def error(self, code: str, item: Item, message: str, hint: str | None = None) -> None:
         span = self.spans.get(item.identity)
         origin = "" if span else f" (from {item.origin}, on {self.where})"
         self.report.error(code, f"{name_item(item)}: {message}{origin}", span, hint=hint)
 
+    def missing(self, code: str, item: Item, message: str, name: str, known: Iterable[str]) -> None:
+        """``name`` is in none of our lists: an error, unless a package of the user may well bring it."""
+        if item.identity in self.spans and self.has_foreign_packages:
+            return
+        close = get_close_matches(name, known, 1, 0.8)
+        self.error(code, item, message, f"did you mean {close[0]}?" if close else None)
 
-def check_role_items(roles: tuple[Role, ...], items: Sequence[Item], spans: _Spans, report: Report) -> None:
-    """Every check on the shared items of one set of roles; ``spans``: places in the user's own profiles."""
-    found = _Findings(report, spans, "+".join(roles))
+
+def check_role_items(
+    roles: tuple[Role, ...],
+    items: Sequence[Item],
+    spans: _Spans,
+    report: Report,
+    *,
+    has_foreign_packages: bool = False,
+) -> None:
+    """Every check on the shared items of one set of roles; ``spans``: places in the user's own profiles.
+
+    ``has_foreign_packages``: the user adds packages, so what they bring (users, units) cannot be judged.
+    """
+    found = _Findings(report, spans, "+".join(roles), has_foreign_packages=has_foreign_packages)
     _check_places(items, {item.identity: item for item in items}, found)
     _check_accounts(items, found)
     _check_owners(items, items, found)
@@ -216,13 +240,13 @@ def _check_owners(items: Iterable[Item], everything: Iterable[Item], found: _Fin
     for item in items:
         if isinstance(item, File | Directory):
             if item.owner not in users:
-                found.error(OWNER, item, f"nothing creates its owner {item.owner}")
+                found.missing(OWNER, item, f"nothing creates its owner {item.owner}", item.owner, users)
             if item.group not in groups:
-                found.error(OWNER, item, f"nothing creates its group {item.group}")
+                found.missing(OWNER, item, f"nothing creates its group {item.group}", item.group, groups)
         elif isinstance(item, User):
             for group in (item.group, *item.groups):
                 if group not in groups:
-                    found.error(ACCOUNT, item, f"nothing creates its group {group}")
+                    found.missing(ACCOUNT, item, f"nothing creates its group {group}", group, groups)
 
 
 def _check_accounts(items: Iterable[Item], found: _Findings) -> None:
@@ -279,9 +303,11 @@ def _check_units(items: Iterable[Item], everything: Iterable[Item], found: _Find
             continue
         if item.content is None:
             if item.state != "masked" and not is_known_unit(item.name, units):
-                found.error(UNIT_REFERENCE, item, "has no content, and no package of the plan brings it")
+                message = "has no content, and no package of the plan brings it"
+                found.missing(UNIT_REFERENCE, item, message, item.name, units)
             continue
         for directive, name in list_unit_references(item.content):
             allowed = units | OUR_UNITS if directive in _ORDERS else units
             if not is_known_unit(name, allowed):
-                found.error(UNIT_REFERENCE, item, f"{directive}={name} names a unit that does not exist")
+                message = f"{directive}={name} names a unit that does not exist"
+                found.missing(UNIT_REFERENCE, item, message, name, allowed)

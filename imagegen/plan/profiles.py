@@ -105,7 +105,7 @@ def _read_folder(folder: Path, report: Report, *, shipped: bool) -> Iterator[Pro
         if not isinstance(root, MappingNode):
             report.error(FOLDER, f"wanted a mapping, got a {root.kind}", root.span)
             continue
-        where = file if shipped else f"{folder.name}/{path.name}"
+        where = f"imagegen's {file}" if shipped else f"{folder.name}/{path.name}"
         yield read_profile(root, name=path.stem, where=where, folder=folder, shipped=shipped, report=report)
 
 

@@ -25,7 +25,7 @@ def test_a_file_of_a_component(tmp_path: Path) -> None:
 def test_a_sysctl_of_a_profile_names_its_line(tmp_path: Path) -> None:
     (found,) = explain_path(make_plan(write_cluster(tmp_path)), "net.ipv4.ip_forward")
     facts = dict(found.facts)
-    assert facts["from"].startswith("profiles/worker.yaml:")
+    assert facts["from"].startswith("imagegen's profiles/worker.yaml:")
     assert facts["on"] == "2 nodes: worker-0, worker-1"
 
 

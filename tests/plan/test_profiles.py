@@ -392,7 +392,7 @@ def test_a_conflict_with_what_is_shipped_names_both_and_replace_settles_it(tmp_p
     assert plan is None
     (finding,) = report.findings
     assert (finding.code, str(finding.span)) == ("IMG201", f"{mine}:3:3")
-    assert "mine/worker.yaml:3 and profiles/worker.yaml:" in finding.message
+    assert "mine/worker.yaml:3 and imagegen's profiles/worker.yaml:" in finding.message
     mine.write_text("sysctls:\n  kernel.panic: {value: 20, replace: true}\n")
     plan = make_plan(cluster, [folder])
     item = next(
@@ -477,3 +477,25 @@ def test_any_profile_is_read_or_refused_with_a_place(tmp_path: Path, data: dict[
         assert finding.span.file == file
         assert finding.span.line <= text.count("\n") + 1
     report.render_text()
+
+
+def test_what_a_package_of_the_user_brings_cannot_be_judged(tmp_path: Path) -> None:
+    """Without the package the unit and the owner are findings with a place; with it they are trusted."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    text = "units: [{name: prometheus.service}]\nfiles: [{path: /etc/p, content: x, owner: prometheus}]\n"
+    (folder / "worker.yaml").write_text(text)
+    _, report = try_plan(write_cluster(tmp_path), [folder])
+    assert [(f.code, f.span and f.span.line) for f in report.sorted()] == [("IMG226", 1), ("IMG222", 2)]
+    (folder / "worker.yaml").write_text(f"{text}packages: [prometheus]\n")
+    make_plan(write_cluster(tmp_path), [folder])
+
+
+def test_a_misspelt_unit_gets_a_suggestion(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "worker.yaml").write_text("units: [{name: systemd-resolvd.service}]\n")
+    _, report = try_plan(write_cluster(tmp_path), [folder])
+    assert [(f.code, f.hint) for f in report.findings] == [
+        ("IMG226", "did you mean systemd-resolved.service?")
+    ]
