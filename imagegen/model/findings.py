@@ -130,7 +130,11 @@ def _describe_builtin(kind: str, value: object, ctx: dict[str, Any]) -> tuple[st
             hint = f"write [{value}]" if len(value) < 40 else "put it in brackets"
         return WRONG_TYPE, f"wanted a list, got {describe(value)}", hint
     if kind == "too_short":
-        return WRONG_TYPE, "wanted at least one entry, got an empty list", "remove the key to get the default"
+        return (
+            WRONG_TYPE,
+            "wanted at least one entry, got an empty list",
+            "list at least one, or remove the key where it has a default",
+        )
     if kind in {"greater_than_equal", "less_than_equal"}:
         limit = ctx.get("ge", ctx.get("le"))
         word = "at least" if "ge" in ctx else "at most"
