@@ -42,7 +42,7 @@ def command() -> None:
     """
 
 
-@command.command("show", cls=Verb)
+@command.command("show", cls=Verb, short_help="List authorities and certificates.")
 @cluster_argument()
 @node_option(multiple=False)
 @click.option(
@@ -97,7 +97,7 @@ def _draw_rows(rows: list[Row], now: datetime) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-@command.command("verify", cls=Verb)
+@command.command("verify", cls=Verb, short_help="Prove every TLS edge.")
 @cluster_argument()
 @secrets_option
 @profiles_option
@@ -128,7 +128,7 @@ def verify(
     ctx.exit(1 if report.has_errors else 0)
 
 
-@command.command("renew", cls=Verb)
+@command.command("renew", cls=Verb, short_help="Issue certificates again.")
 @cluster_argument()
 @node_option(multiple=True)
 @click.option("--all", "everything", is_flag=True, help="Renew what is not due as well.")
