@@ -12,7 +12,7 @@ import click
 import imagegen
 from imagegen.cli.options import format_option
 from imagegen.cli.terminal import Terminal
-from imagegen.cli.tools import LIBRARIES, PROGRAMS, Library, Program
+from imagegen.cli.tools import LIBRARIES, Library, Program, list_programs
 from imagegen.cli.verbs import Verb
 from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.run import Runner, find_tool
@@ -50,7 +50,7 @@ def command(ctx: click.Context, form: str) -> None:
     beside it.
     """
     terminal: Terminal = ctx.obj
-    findings = [_examine_python(), *map(_examine_library, LIBRARIES), *map(_examine_program, PROGRAMS)]
+    findings = [_examine_python(), *map(_examine_library, LIBRARIES), *map(_examine_program, list_programs())]
     if form == "json":
         terminal.data(json.dumps([_as_dict(f) for f in findings], indent=2) + "\n")
     else:
@@ -96,7 +96,8 @@ def _examine_program(program: Program) -> Finding:
     if path is not None:
         try:
             done = Runner().run([path, *tool.version_arguments], timeout=_TIMEOUT, check=False)
-            version = ((done.stdout.strip() or done.stderr.strip()).splitlines() or ["installed"])[0][:60]
+            lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+            version = lines[0][:60] if lines and done.returncode == 0 else "installed"
         except ImagegenError:
             version = "installed, but does not say its version"
     return Finding(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import pkgutil
 from dataclasses import dataclass
 
+from imagegen.backends import image
 from imagegen.run import Tool
 
 
@@ -32,16 +36,17 @@ LIBRARIES = (
     Library(name="click", module="click", needed_by=_EVERY),
     Library(name="pydantic", module="pydantic", needed_by=("check", "plan", "render", "seed")),
     Library(name="PyYAML", module="yaml", needed_by=("check", "plan", "render", "seed")),
-    Library(name="Jinja2", module="jinja2", needed_by=("plan", "render")),
     Library(name="cryptography", module="cryptography", needed_by=("render", "seed", "pki")),
     Library(name="pycdlib", module="pycdlib", needed_by=("render", "seed")),
+    Library(name="urllib3", module="urllib3", needed_by=("fetch", "build")),
     Library(name="rich", module="rich", needed_by=("progress bars",)),
     Library(
         name="pyrage", module="pyrage", needed_by=("an encrypted secret store",), required=False, extra="age"
     ),
 )
 
-PROGRAMS = (
+#: what people use beside imagegen; what its own verbs start is declared as TOOLS by the modules that start it
+_BESIDE = (
     Program(
         tool=Tool(
             name="kubectl",
@@ -55,16 +60,17 @@ PROGRAMS = (
         tool=Tool(
             name="qemu-system-x86_64", package="qemu-system-x86", purpose="boot a node on this machine"
         ),
-        needed_by=("booting seeds by hand",),
-    ),
-    Program(
-        tool=Tool(name="qemu-img", package="qemu-utils", purpose="make and convert disks"),
-        needed_by=("booting seeds by hand",),
-    ),
-    Program(
-        tool=Tool(
-            name="xorriso", package="xorriso", purpose="look into a seed ISO", version_arguments=("-version",)
-        ),
-        needed_by=("looking into seeds",),
+        needed_by=("booting a node here",),
     ),
 )
+
+
+def list_programs() -> list[Program]:
+    """Every program that a verb may start, and what people use beside; none is needed to render."""
+    found: dict[str, Program] = {}
+    for module in pkgutil.walk_packages(image.__path__, f"{image.__name__}."):
+        # a library that is missing is told by its own line
+        with contextlib.suppress(ImportError):
+            for tool in getattr(importlib.import_module(module.name), "TOOLS", ()):
+                found.setdefault(tool.name, Program(tool=tool, needed_by=("build",)))
+    return [*sorted(found.values(), key=lambda program: program.tool.name), *_BESIDE]

@@ -29,7 +29,7 @@ def test_something_required_is_missing(imagegen: Imagegen, monkeypatch: pytest.M
         tool=Tool(name="no-such-tool", package="some-package", purpose="x"), needed_by=("booting",)
     )
     monkeypatch.setattr(doctor, "LIBRARIES", (library,))
-    monkeypatch.setattr(doctor, "PROGRAMS", (program,))
+    monkeypatch.setattr(doctor, "list_programs", lambda: [program])
     done = imagegen("doctor")
     assert done.code == 3
     assert "missing  no-such-thing  for render: pip install 'no-such-thing'" in done.out
