@@ -6,14 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from imagegen.kubernetes.releases import Part
+from imagegen.kubernetes.releases import Part, load_releases
+from imagegen.model.version import parse_version
 from imagegen.run import Runner
 from mirror.build import Maker, ModuleMaker, Workshop, list_parts
 from mirror.debian import DebianArchive
+from mirror.debian_kubernetes import RELEASES as DEBIAN_RELEASES
 from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
 from mirror.debian_kubernetes import DebianMaker, list_debian_parts
 from mirror.gomodules import GoBuilder
 from mirror.layout import Mirror
+from mirror.podimages import PodImages
 from mirror.recipe import KUBERNETES_VERSIONS
 
 _CACHE = Path.home() / ".cache" / "imagegen"
@@ -26,7 +29,9 @@ def main() -> int:
     parser.add_argument(
         "--kubernetes", action="append", metavar="VERSION", help="instead of the pinned versions"
     )
-    parser.add_argument("--part", action="append", metavar="NAME", help="only these parts")
+    parser.add_argument(
+        "--part", action="append", metavar="NAME", help="only these parts; image-NAME for an image"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="parallel compilations")
     parser.add_argument("--verbose", action="store_true", help="show every command")
     options = parser.parse_args()
@@ -47,6 +52,13 @@ def main() -> int:
     for part, maker in jobs:
         if not options.part or part.name in options.part:
             shop.add(part, maker)
+    images = PodImages(runner=runner, go=modules.go, debian=debian, packages=packages)
+    for version in versions:
+        is_debian = version == DEBIAN_VERSION
+        releases = DEBIAN_RELEASES if is_debian else load_releases(parse_version(version))
+        for name in ("pause",) if is_debian else ("pause", "coredns", "flannel"):
+            if not options.part or f"image-{name}" in options.part:
+                shop.add_image(name, releases, images)
     done = shop.outcome
     print(f"made {len(done.made)}, already there {len(done.found)}, missed {len(done.missed)}: {options.to}")
     for label, reason in done.missed.items():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, known_parts, load_releases
+from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, Releases, known_parts, load_releases
 from imagegen.model.version import parse_version
 from imagegen.run import CommandError
 from mirror.debian import DebianArchive
 from mirror.gomodules import GoBuilder, Unavailable
-from mirror.layout import Mirror, write_archive
+from mirror.images import add_image, has_image
+from mirror.layout import Mirror, make_stage, pack_part
+from mirror.podimages import PodImages
 from mirror.recipe import find_recipe
 
 
@@ -43,18 +45,34 @@ class Workshop:
     outcome: Outcome = field(default_factory=Outcome)
 
     def add(self, part: Part, maker: Maker) -> None:
-        label = f"{part.name} {part.version}"
-        if self.mirror.has(part):
+        """Bring one part into the mirror, unless it is there."""
+
+        def make() -> None:
+            source, origin = maker.make(part)
+            self.mirror.add(part, source, origin)
+
+        self._work(f"{part.name} {part.version}", self.mirror.has(part), make)
+
+    def add_image(self, name: str, releases: Releases, images: PodImages) -> None:
+        """Bring one container image into the mirror, unless it is there."""
+        reference = releases.image(name)
+        self._work(
+            f"image {reference}",
+            has_image(self.mirror, reference),
+            lambda: add_image(self.mirror, images.make(name, releases)),
+        )
+
+    def _work(self, label: str, is_there: bool, make: Callable[[], None]) -> None:
+        if is_there:
             self.outcome.found.append(label)
             return
         start = time.monotonic()
         try:
-            source, origin = maker.make(part)
+            make()
         except (Unavailable, CommandError) as error:
             self.outcome.missed[label] = str(error)
             self.say(f"{label}: not to be had: {error}")
             return
-        self.mirror.add(part, source, origin)
         self.outcome.made.append(label)
         self.say(f"{label}: {time.monotonic() - start:.0f} s")
 
@@ -89,23 +107,6 @@ class ModuleMaker:
             "CGO_CFLAGS": f"-O2 -I{root / 'usr/include'}",
             "CGO_LDFLAGS": f"-L{libraries} -lseccomp",
         }
-
-
-def make_stage(work: Path, part: Part) -> Path:
-    """The folder where a part is put together."""
-    stage = work / "stage" / f"{part.name}-{part.version}"
-    stage.mkdir(parents=True, exist_ok=True)
-    return stage
-
-
-def pack_part(part: Part, stage: Path, members: Sequence[tuple[str, Path]]) -> Path:
-    """The part as its release site offers it: the executable, or an archive in the catalogue's order."""
-    if part.kind == "raw":
-        return members[0][1]
-    archive = stage / part.file_name
-    order = {member: position for position, member in enumerate(part.members)}
-    write_archive(archive, sorted(members, key=lambda entry: order[entry[0]]))
-    return archive
 
 
 def list_parts(versions: Iterable[str]) -> list[Part]:

@@ -14,16 +14,21 @@ from pathlib import Path
 from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, Releases
 from imagegen.model.version import parse_version
 from imagegen.run import Runner
-from mirror.build import make_stage, pack_part
 from mirror.debian import DebianArchive
 from mirror.gomodules import Unavailable
-from mirror.layout import replace_text
+from mirror.layout import make_stage, pack_part, replace_text
 
 VERSION = "1.20.2"
 #: the versions that Debian 12 ships
 RELEASES = Releases(
     kubernetes=parse_version(VERSION),
-    versions={"etcd": "3.4.23", "containerd": "1.6.20", "runc": "1.1.5", "cni-plugins": "1.1.1"},
+    versions={
+        "etcd": "3.4.23",
+        "containerd": "1.6.20",
+        "runc": "1.1.5",
+        "cni-plugins": "1.1.1",
+        "pause": "3.2",
+    },
 )
 
 #: part → packages with its members, which lie under their own names in ``folder``
@@ -65,6 +70,10 @@ class DebianMaker:
         target = stage / part.name
         self._build(tree, part.name, target)
         return target, f"Debian {self.debian.suite}: source package kubernetes"
+
+    def find_pause(self) -> Path:
+        """The one C file of the pause program; raises Unavailable."""
+        return self.debian.unpack_source("kubernetes") / "build/pause/linux/pause.c"
 
     def _prepare_source(self) -> Path:
         """The source with its generated files, and with a reflect2 that newer compilers can build."""

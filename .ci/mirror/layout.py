@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,3 +109,20 @@ def write_archive(target: Path, members: Iterable[tuple[str, Path]]) -> None:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.mtime = len(body), 0o755, 0
             archive.addfile(entry, io.BytesIO(body))
+
+
+def make_stage(work: Path, part: Part) -> Path:
+    """The folder where a part is put together."""
+    stage = work / "stage" / f"{part.name}-{part.version}"
+    stage.mkdir(parents=True, exist_ok=True)
+    return stage
+
+
+def pack_part(part: Part, stage: Path, members: Sequence[tuple[str, Path]]) -> Path:
+    """The part as its release site offers it: the executable, or an archive in the catalogue's order."""
+    if part.kind == "raw":
+        return members[0][1]
+    archive = stage / part.file_name
+    order = {member: position for position, member in enumerate(part.members)}
+    write_archive(archive, sorted(members, key=lambda entry: order[entry[0]]))
+    return archive

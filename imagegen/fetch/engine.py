@@ -57,7 +57,7 @@ def fetch_downloads(
     cache = Cache((cache_dir or default_cache_dir()).absolute())
     cache.prepare()
     wanted = list({download.url: download for download in downloads}.values())
-    run = _Run(cache, lock, sources, client.cancel)
+    run = FetchRun(cache, lock, sources, client.cancel)
     parts, failures = run.fetch_all(wanted, progress)
     if lock.path is not None and parts:
         write_lock(lock.path, [(part.download.url, _entry(part)) for part in parts])
@@ -73,7 +73,9 @@ def _entry(part: FetchedPart) -> LockEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class FetchRun:
+    """What one run knows; ``fetch_one`` may be called from several threads."""
+
     cache: Cache
     lock: Lock
     sources: Sequence[Source]

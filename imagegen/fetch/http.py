@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
@@ -16,12 +16,14 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from imagegen import __version__
 from imagegen.fetch.failures import REFUSED, TransferError
 from imagegen.fetch.space import check_space
+from imagegen.fetch.tokens import MANIFEST_TYPES, read_challenge, read_token, token_scope
 
 _CHUNK = 1 << 18
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_DELAY_S = 30.0
+_MAX_TOKEN_ANSWER = 1 << 16
 #: tries of one file in all, however much each of them brings
 _MAX_TRIES = 50
 #: tries of a host that does not take a connection
@@ -68,6 +70,8 @@ class HttpClient:
         self._pools_lock = threading.Lock()
         #: hosts that could not be connected to: the next part does not wait for them again
         self._unreachable: dict[str, str] = {}
+        #: registry tokens by the part of the URL that they open
+        self._tokens: dict[str, str] = {}
 
     def read_text(self, url: str, limit: int) -> str:
         """The body of a small file. Raises TransferError, also when it is longer than ``limit`` bytes."""
@@ -161,6 +165,8 @@ class HttpClient:
                 raise Cancelled
             response = self._request(place, offset, with_login=_same_host(place, url))
             try:
+                if self._needs_token(place, url, response):
+                    continue
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     place = _follow(url, place, response.headers["Location"])
                     continue
@@ -179,7 +185,11 @@ class HttpClient:
         if offset:
             headers["Range"] = f"bytes={offset}-"
         parts = urlsplit(url)
-        if with_login and parts.username is not None:
+        if "/manifests/" in parts.path:
+            headers["Accept"] = ", ".join(MANIFEST_TYPES)
+        if with_login and (token := self._tokens.get(token_scope(url))):
+            headers["Authorization"] = f"Bearer {token}"
+        elif with_login and parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers |= urllib3.make_headers(basic_auth=login)
         return self._pool(parts.scheme, parts.hostname or "").request(
@@ -192,6 +202,18 @@ class HttpClient:
             decode_content=False,
             timeout=self._timeout,
         )
+
+    def _needs_token(self, place: str, url: str, response: urllib3.BaseHTTPResponse) -> bool:
+        """Whether a registry asked for a token that is there now; registries want one even from anybody."""
+        challenge = read_challenge(response.headers.get("WWW-Authenticate", ""))
+        scope = token_scope(place)
+        if response.status != 401 or not challenge or scope in self._tokens or not _same_host(place, url):
+            return False
+        realm = challenge.pop("realm", "")
+        _follow(place, place, realm)
+        answer = self.read_text(f"{realm}?{urlencode(challenge)}", _MAX_TOKEN_ANSWER)
+        self._tokens[scope] = read_token(answer)
+        return True
 
     def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
         proxy = "" if urllib.request.proxy_bypass(host) else self._proxies.get(scheme, "")

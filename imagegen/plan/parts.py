@@ -6,7 +6,7 @@ import dataclasses
 
 from imagegen.fetch import Download
 from imagegen.kubernetes.releases import Part, load_releases
-from imagegen.plan.items import Binary
+from imagegen.plan.items import Binary, ContainerImage
 from imagegen.plan.plan import Plan
 
 
@@ -19,6 +19,12 @@ def list_parts(plan: Plan) -> tuple[Part, ...]:
         dataclasses.replace(releases, versions={**releases.versions, name: version}).part(name)
         for name, version in sorted(wanted)
     )
+
+
+def list_images(plan: Plan) -> tuple[str, ...]:
+    """The references of all container images that must be on machines before they have a network, sorted."""
+    items = [item for role_plan in plan.role_plans for item in role_plan.items]
+    return tuple(sorted({item.reference for item in items if isinstance(item, ContainerImage)}))
 
 
 def make_download(part: Part) -> Download:

@@ -9,11 +9,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from mirror.build import Workshop, list_parts, pack_part
+from mirror.build import Workshop, list_parts
 from mirror.debian import find_archive
 from mirror.debian_kubernetes import list_debian_parts
 from mirror.gomodules import GoModule, Unavailable, render_scratch_module
-from mirror.layout import Mirror
+from mirror.layout import Mirror, pack_part
 from mirror.recipe import KUBERNETES_VERSIONS, find_recipe
 
 from imagegen.fetch import Lock

@@ -20,7 +20,8 @@ from imagegen.fetch.http import HttpClient
 class Answers:
     """How the site treats one path: what it holds, and the troubles of its next answers, used up one by one.
 
-    A trouble is a status, ``stop:N`` (close after N bytes), ``redirect:URL``, ``no-range``, ``wrong-range``.
+    A trouble is a status, ``stop:N`` (close after N bytes), ``redirect:URL``, ``challenge:URL``, ``no-range``
+    or ``wrong-range``.
     """
 
     body: bytes
@@ -36,6 +37,7 @@ class Site:
     files: dict[str, Answers] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
+    accepts: list[tuple[str, str]] = field(default_factory=list)
 
     def put(self, path: str, body: bytes, *troubles: int | str, **headers: str) -> str:
         """Hold a file; returns its URL."""
@@ -65,6 +67,7 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
             asked = self.headers.get("Range", "")
             site.requests.append((self.path, asked))
             site.logins.append((self.path, self.headers.get("Authorization", "")))
+            site.accepts.append((self.path, self.headers.get("Accept", "")))
             answers = site.files.get(self.path)
             if answers is None:
                 self.send_error(404)
@@ -72,6 +75,8 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
             trouble = answers.troubles.pop(0) if answers.troubles else ""
             if isinstance(trouble, int):
                 self.send_error(trouble)
+            elif trouble.startswith("challenge:"):
+                self._challenge(trouble.removeprefix("challenge:"))
             elif trouble.startswith("redirect:"):
                 self.send_response(302)
                 self.send_header("Location", trouble.removeprefix("redirect:"))
@@ -79,6 +84,15 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
             else:
                 self._send(answers, asked, trouble)
+
+        def _challenge(self, realm: str) -> None:
+            """Like a registry that hands out tokens to anybody."""
+            self.send_response(401)
+            self.send_header(
+                "WWW-Authenticate", f'Bearer realm="{realm}",service="here",scope="repository:a:pull"'
+            )
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _send(self, answers: Answers, asked: str, trouble: str) -> None:
             body, start = answers.body, 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -133,6 +134,14 @@ RECIPES: Mapping[str, Recipe] = {
         path="usr/bin/kubectl",
         version=("version", "--client"),
     ),
+    "skopeo": Recipe(
+        program="skopeo",
+        package="skopeo",
+        suite="bookworm",
+        path="usr/bin/skopeo",
+        libraries=("libgpgme11", "libassuan0", "libdevmapper1.02.1"),
+        installed=True,
+    ),
     "etcd": Recipe(program="etcd", package="etcd-server", suite="sid", path="usr/bin/etcd"),
     "etcdctl": Recipe(
         program="etcdctl", package="etcd-client", suite="sid", path="usr/bin/etcdctl", version=("version",)
@@ -201,6 +210,15 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         path="usr/sbin/nft",
         installed=True,
+    ),
+    "chronyd": Recipe(
+        program="chronyd",
+        package="chrony",
+        suite="bookworm",
+        libraries=("libtomcrypt1", "libtommath1", "libseccomp2", "libcap2"),
+        path="usr/sbin/chronyd",
+        installed=True,
+        version=("-v",),
     ),
     "openssl": Recipe(program="openssl", package="openssl", installed=True, version=("version",)),
     "blkid": Recipe(program="blkid", package="util-linux", installed=True),
@@ -290,19 +308,17 @@ def _lock() -> Iterator[None]:
 
 
 @cache
-def find_archive() -> str:
-    """The address of the Debian archive in this machine's apt configuration; raises Unavailable."""
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    for line in done.stdout.splitlines():
-        address, _, release = line.partition(" ")
-        if address.rstrip("/").endswith("/debian") and "-" not in release:
-            return address
+def find_archive(folder: Path = Path("/etc/apt")) -> str:
+    """The address of the Debian archive in apt's own sources; raises Unavailable.
+
+    Read from the files, because ``apt-get indextargets`` is silent until lists were downloaded.
+    """
+    for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        pattern = r"^URIs:(.*)$" if path.suffix == ".sources" else r"^deb(?:\s+\[[^\]]*\])?\s+(\S+)"
+        for address in " ".join(re.findall(pattern, text, re.MULTILINE)).split():
+            if address.rstrip("/").endswith("/debian"):
+                return address
     raise Unavailable("this machine's apt configuration names no Debian archive")
 
 
