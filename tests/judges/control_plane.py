@@ -55,11 +55,16 @@ def make_context(root: Path, client: str | None) -> ssl.SSLContext:
 
 
 def ask(
-    root: Path, url: str, client: str | None = None, body: dict[str, Any] | None = None
+    root: Path,
+    url: str,
+    client: str | None = None,
+    body: dict[str, Any] | None = None,
+    method: str | None = None,
 ) -> tuple[int, str]:
     """Status and text of one request; status 0 when there is no answer."""
     data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": kind}, method=method)
     try:
         with urllib.request.urlopen(request, context=make_context(root, client), timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -67,6 +72,31 @@ def ask(
         return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
+
+
+def make_node(root: Path) -> str | None:
+    """Register the node as its kubelet would; the pod range that the controller manager gives it."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one"}}
+    ask(root, f"{API}/api/v1/nodes", "admin", node)
+    addresses = [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": "one"}]
+    status = {"status": {"addresses": addresses}}
+    ask(root, f"{API}/api/v1/nodes/one/status", "admin", status, method="PATCH")
+    for _ in range(60):
+        found = json.loads(ask(root, f"{API}/api/v1/nodes/one", "admin")[1])
+        if found.get("spec", {}).get("podCIDR"):
+            return str(found["spec"]["podCIDR"])
+        time.sleep(0.5)
+    return None
+
+
+def find_service_rule(seconds: float) -> bool:
+    """Whether kube-proxy has put the address of the API's own service into the packet filter."""
+    for _ in range(int(seconds * 2)):
+        rules = subprocess.run(["nft", "list", "table", "ip", "kube-proxy"], capture_output=True, check=False)
+        if b"10.32.0.1 . tcp . 443" in rules.stdout:
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def wait_for(root: Path, url: str, client: str | None, seconds: float) -> float | None:
@@ -87,6 +117,8 @@ def observe(root: Path, programs: dict[str, str]) -> dict[str, Any]:
     seen["admin nodes"] = ask(root, f"{API}/api/v1/nodes", "admin")[0]
     for name, port in (("controller manager", 10257), ("scheduler", 10259)):
         seen[name] = wait_for(root, f"https://127.0.0.1:{port}/healthz", None, 60)
+    seen["pod range"] = make_node(root)
+    seen["service rule"] = find_service_rule(60)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -122,7 +154,7 @@ def main() -> None:
     subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
     running = []
     try:
-        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"):
             log = (root / f"{name}.log").open("w")
             command = read_command(root, f"{name}.service", programs)
             running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))

@@ -26,7 +26,10 @@ from tests.plan.plans import make_plan, write_cluster
 
 pytestmark = pytest.mark.judge
 
-DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+#: a test may not set the connection tracking of its machine: these flags tell kube-proxy to leave it alone
+LEAVE_CONNTRACK = """{kube-proxy: {conntrack-max-per-core: 0, conntrack-tcp-timeout-established: 0s,
+    conntrack-tcp-timeout-close-wait: 0s}}"""
 NODE = "{name: one, roles: [etcd, master, worker], address: 10.240.0.10}"
 
 
@@ -56,7 +59,8 @@ def list_versions() -> list[Version]:
 
 def place_node(folder: Path, version: Version) -> Path:
     """The files of the only node below a folder, its units beside them."""
-    plan = make_plan(write_cluster(folder, (NODE,), version=str(version)))
+    kubernetes = f"{version}, extra_args: {LEAVE_CONNTRACK}"
+    plan = make_plan(write_cluster(folder, (NODE,), version=kubernetes))
     store, report = SecretStore(folder / "secrets"), Report()
     issue_material(plan.cluster, store, report, now=datetime.now(UTC))
     assert not report.has_errors, report.render_text()
@@ -97,6 +101,8 @@ def test_the_control_plane_comes_up(tmp_path: Path, etcd: Tool, etcdctl: Tool, v
         "anonymous api": 401,
         "anonymous version": 401,
         "admin nodes": 200,
+        "pod range": "10.200.0.0/24",
+        "service rule": True,
         "create secret": 201,
         "stored encrypted": True,
         "stored in clear": False,
