@@ -133,24 +133,29 @@ def _fields(parent: ET.Element, namespace: str, **values: str) -> None:
         ET.SubElement(parent, f"{{{namespace}}}{tag}").text = values[tag]
 
 
+def disk_name(hardware: Hardware) -> str:
+    """The name of the disk inside the archive."""
+    return f"{hardware.name}-disk1.vmdk"
+
+
 def write_ova(hardware: Hardware, disk: Path, target: Path, *, epoch: int) -> None:
     """Pack OVF, manifest and the streamOptimized ``disk`` into a USTAR archive, in this order.
 
     ``epoch`` is the members' time in seconds since 1970.
     """
-    disk_name = f"{hardware.name}-disk1.vmdk"
-    ovf = render_ovf(hardware, disk_name, disk.stat().st_size)
+    member = disk_name(hardware)
+    ovf = render_ovf(hardware, member, disk.stat().st_size)
     with open(disk, "rb") as handle:
         disk_sum = hashlib.file_digest(handle, "sha256").hexdigest()
     ovf_name = f"{hardware.name}.ovf"
     manifest = (
-        f"SHA256({ovf_name})= {hashlib.sha256(ovf).hexdigest()}\nSHA256({disk_name})= {disk_sum}\n".encode()
+        f"SHA256({ovf_name})= {hashlib.sha256(ovf).hexdigest()}\nSHA256({member})= {disk_sum}\n".encode()
     )
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, body in ((ovf_name, ovf), (f"{hardware.name}.mf", manifest)):
             archive.addfile(_member(name, len(body), epoch), io.BytesIO(body))
         with open(disk, "rb") as handle:
-            archive.addfile(_member(disk_name, disk.stat().st_size, epoch), handle)
+            archive.addfile(_member(member, disk.stat().st_size, epoch), handle)
 
 
 def _member(name: str, size: int, epoch: int) -> tarfile.TarInfo:

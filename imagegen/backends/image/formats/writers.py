@@ -41,8 +41,11 @@ def write_format(
             # zstd: QEMU 5.1 and later; five times as fast as zlib here, and smaller
             convert.convert_disk(runner, raw, target, "qcow2", compress=True, options="compression_type=zstd")
         case DiskFormat.VMDK:
-            convert.convert_disk(runner, raw, target, "vmdk", options=f"{_LSI},subformat=monolithicSparse")
-            convert.fix_vmdk(target, image_id)
+            # the descriptor inside names its own file, so it is made under its final name
+            named = work / image.file_name(DiskFormat.VMDK)
+            convert.convert_disk(runner, raw, named, "vmdk", options=f"{_LSI},subformat=monolithicSparse")
+            convert.fix_vmdk(named, image_id)
+            named.replace(target)
         case DiskFormat.VDI:
             convert.convert_disk(runner, raw, target, "vdi")
             convert.fix_vdi(target, image_id)
@@ -50,10 +53,11 @@ def write_format(
             convert.convert_disk(runner, raw, target, "vpc", options="subformat=dynamic,force_size=on")
             convert.fix_vhd(target, image_id, epoch)
         case DiskFormat.OVA:
-            stream = work / "disk.vmdk"
+            hardware = _describe_hardware(raw, image)
+            stream = work / ova.disk_name(hardware)
             convert.convert_disk(runner, raw, stream, "vmdk", options=f"{_LSI},subformat=streamOptimized")
             convert.fix_vmdk(stream, image_id)
-            ova.write_ova(_describe_hardware(raw, image), stream, target, epoch=epoch)
+            ova.write_ova(hardware, stream, target, epoch=epoch)
         case DiskFormat.GCE:
             gce.write_gce_archive(runner, raw, target, work, epoch=epoch)
         case DiskFormat.ISO:

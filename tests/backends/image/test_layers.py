@@ -1,0 +1,102 @@
+"""The layer cache: complete or not there, one builder at a time, leftovers swept."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from imagegen.backends.image.layers import LayerCache, hash_inputs
+
+
+def _write(folder: Path) -> None:
+    (folder / "made").write_text("x")
+
+
+def test_key_depends_on_values_and_not_on_their_order() -> None:
+    assert hash_inputs({"a": 1, "b": [2]}) == hash_inputs({"b": [2], "a": 1})
+    assert hash_inputs({"a": 1}) != hash_inputs({"a": 2})
+
+
+def test_a_layer_is_built_once(tmp_path: Path) -> None:
+    cache = LayerCache(root=tmp_path)
+    built = []
+
+    def build(folder: Path) -> None:
+        built.append(folder)
+        _write(folder)
+
+    first = cache.get_or_build("base", "k", build)
+    assert cache.get_or_build("base", "k", build) == first
+    assert len(built) == 1
+    assert (first / "made").read_text() == "x"
+
+
+def test_nothing_stays_of_a_failed_build(tmp_path: Path) -> None:
+    cache = LayerCache(root=tmp_path)
+
+    def fail(folder: Path) -> None:
+        _write(folder)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        cache.get_or_build("base", "k", fail)
+    assert not cache.has("base", "k")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def _build_slowly(root: str, marks: str) -> None:
+    def build(folder: Path) -> None:
+        with open(marks, "a") as handle:
+            handle.write(f"{os.getpid()}\n")
+        time.sleep(0.3)
+        _write(folder)
+
+    LayerCache(root=Path(root)).get_or_build("base", "k", build)
+
+
+@pytest.mark.process
+def test_two_processes_build_one_layer(tmp_path: Path) -> None:
+    root, marks = tmp_path / "layers", tmp_path / "marks"
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=_build_slowly, args=(str(root), str(marks))) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(20)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(marks.read_text().splitlines()) == 1
+
+
+def _build_for_ever(root: str, started: str) -> None:
+    def build(folder: Path) -> None:
+        _write(folder)
+        Path(started).touch()
+        time.sleep(60)
+
+    LayerCache(root=Path(root)).get_or_build("base", "k", build)
+
+
+@pytest.mark.process
+def test_a_killed_build_is_swept_and_built_again(tmp_path: Path) -> None:
+    root, started = tmp_path / "layers", tmp_path / "started"
+    process = multiprocessing.get_context("fork").Process(
+        target=_build_for_ever, args=(str(root), str(started))
+    )
+    process.start()
+    deadline = time.monotonic() + 20
+    while not started.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    cache = LayerCache(root=root)
+    assert cache.sweep() == [], "a layer under construction is left alone"
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(20)
+    assert not cache.has("base", "k")
+    assert cache.sweep() == ["base-k.partial"]
+    assert (cache.get_or_build("base", "k", _write) / "made").exists()
