@@ -56,7 +56,7 @@ def balanced(real: RealCluster) -> RealCluster:
     haproxy, machine = require_judge("haproxy"), real.machines["lb-0"]
     path = machine.path(CONFIGURATION)
     text = re.sub(r"^ +(chroot|user|group) .*\n", "", path.read_text(), flags=re.MULTILINE)
-    path.write_text(text.replace("maxconn 20000", "maxconn 200"))
+    path.write_text(text)
     real.start("haproxy.service", [*haproxy.argv, "-db", "-f", str(path)], **haproxy.environment())
     return real
 

@@ -96,7 +96,6 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
             "    chroot /var/lib/haproxy",
             "    user haproxy",
             "    group haproxy",
-            "    maxconn 20000",
             "    ssl-default-server-options ssl-min-ver TLSv1.2",
             "",
             "defaults",
@@ -155,6 +154,7 @@ def _render_drop_in() -> str:
                 [
                     ("Environment", f"CONFIG={CONFIGURATION}"),
                     ("RestartSec", "2s"),
+                    # haproxy itself finds out how many connections that is good for
                     ("LimitNOFILE", "65536"),
                     *UNPRIVILEGED,
                     # it starts as root, binds, then locks itself in as its own user
