@@ -220,6 +220,7 @@ RECIPES: Mapping[str, Recipe] = {
         installed=True,
         version=("-v",),
     ),
+    "age": Recipe(program="age", package="age", suite="bookworm", path="usr/bin/age", installed=True),
     "openssl": Recipe(program="openssl", package="openssl", installed=True, version=("version",)),
     "blkid": Recipe(program="blkid", package="util-linux", installed=True),
     "systemd_analyze": Recipe(program="systemd-analyze", package="systemd", installed=True),
