@@ -218,6 +218,50 @@ def test_systemd_accepts_the_units_of_the_host(tmp_path: Path, systemd_analyze: 
     assert exposed.returncode == 0, exposed.stdout
 
 
+#: a time server of its own, our client, and the wait of our unit against it
+_CLOCKS = """
+mount -t tmpfs none /run && mkdir -m 0700 /run/chrony && mkdir -p /var/lib/chrony
+ip link set lo up && ip address add 10.240.0.9/32 dev lo
+%(chronyd)s -x -d -u root -f %(server)s >/dev/null 2>&1 &
+%(chronyd)s -x -d -u root -f %(client)s >/dev/null 2>&1 &
+sleep 1
+%(wait)s
+echo status $?
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chronyd starts as root only")
+@pytest.mark.parametrize("has_time", [True, False])
+def test_the_clock_is_waited_for_and_boot_goes_on_without(
+    tmp_path: Path, chronyd: Tool, has_time: bool
+) -> None:
+    cluster = quickstart(tmp_path, "ntp_servers: [10.240.0.9]")
+    text = host.emit_chrony(cluster)
+    server, client = tmp_path / "server.conf", tmp_path / "client.conf"
+    port = 11123 if has_time else 11124
+    server.write_text(
+        f"local stratum 3\nport 11123\nallow\nbindcmdaddress /\ncmdport 0\npidfile {tmp_path}/pid\n"
+    )
+    client.write_text(text.replace("server 10.240.0.9 iburst", f"server 10.240.0.9 port {port} iburst"))
+    done = chronyd.run("-p", "-f", client)
+    assert done.returncode == 0, done.stderr
+    unit = next(i for i in items_of(tmp_path, host) if i.identity[1] == "imagegen-time-sync.service")
+    assert isinstance(unit, Unit)
+    command = str(unit.content).partition("ExecStart=")[2].partition("\n")[0]
+    chronyc = str(Path(chronyd.argv[0]).parents[1] / "bin/chronyc")
+    command = command.replace("/usr/bin/chronyc", chronyc)
+    if not has_time:
+        command = command.replace(f"waitsync {host.CLOCK_WAIT_SECONDS}", "waitsync 2")
+    names = {"chronyd": chronyd.argv[0], "server": server, "client": client, "wait": command}
+    done = run_alone(
+        "--mount", "--kill-child", "--fork", "--pid", "--mount-proc", "sh", "-c", _CLOCKS % names,
+        env=chronyd.environment(),
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "status 0", done.stdout + done.stderr
+    assert any("going on with the clock as it is" in line for line in lines) != has_time
+
+
 def test_chrony_configuration_serves_nobody_and_names_the_servers(tmp_path: Path) -> None:
     cluster = quickstart(tmp_path, "ntp_servers: [10.240.0.1, time.example.org]")
     text = host.emit_chrony(cluster).splitlines()
