@@ -118,20 +118,16 @@ def iter_plan_json(plan: Plan, *, nodes: Iterable[NodePlan] | None = None) -> It
 def encode_node(plan: NodePlan, role_digest: str) -> str:
     """The line of one node in ``plan.json``."""
     node, items = plan.node, encode_items(plan.items)
-    head: Mapping[str, object] = {
-        "address": str(node.address) if node.address else None,
-        "digest": _digest(node.name, role_digest, items),
-        "mac": node.mac,
-        "name": node.name,
-        "roles": plan.role_plan.name,
-    }
-    return f'{_encode_line(head)[:-1]},"items":{items}}}'
+    digest = _digest(node.name, role_digest, items)
+    head = {"address": str(node.address) if node.address else None, "digest": digest}
+    tail = {"mac": node.mac, "name": node.name, "roles": plan.role_plan.name}
+    return f'{_encode_line(head)[:-1]},"items":{items},{_encode_line(tail)[1:]}'
 
 
 def encode_role(plan: RolePlan, digest: str) -> str:
     """The lines of one set of roles in ``plan.json``, one an item."""
     items = ",\n".join(_encode_line(dump_item(item)) for item in plan.items)
-    return f'{{"digest":"{digest}","name":"{plan.name}","items":[\n{items}\n]}}'
+    return f'{{"digest":"{digest}","items":[\n{items}\n],"name":"{plan.name}"}}'
 
 
 def render_plan_json(plan: Plan) -> str:

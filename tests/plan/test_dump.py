@@ -59,7 +59,10 @@ def test_different_items_give_different_data() -> None:
 
 def test_plan_json_is_json_with_every_role_and_node(tmp_path: Path) -> None:
     plan = make_plan(write_cluster(tmp_path))
-    data = json.loads(render_plan_json(plan))
+    text = render_plan_json(plan)
+    data = json.loads(text)
+    canonical = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert text.replace("\n", "") == canonical
     assert data["format"] == "imagegen-plan/1"
     assert [role["name"] for role in data["roles"]] == ["etcd", "master", "worker"]
     assert [node["name"] for node in data["nodes"]] == ["etcd-0", "master-0", "worker-0", "worker-1"]
