@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.emit import emit_yaml
 from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.containerd import SOCKET
 from imagegen.kubernetes.flags import list_flags
-from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases, newest_patch
 from imagegen.model.version import parse_version
 from tests.judges.rendered import list_paths, read_fields, render_all, write_objects
@@ -27,7 +25,7 @@ from tests.kubernetes.clusters import MINORS, make_cluster
 
 MIRROR = Path(os.environ.get("IMAGEGEN_MIRROR") or CACHE.parent / "mirror")
 KUBEJUDGE = CACHE / "kubejudge"
-#: this sandbox's own cgroups are version 1, which the kubelet's validation looks at
+#: the kubelet's validation looks at the machine, too, and that of the tests may have cgroups of version 1
 HOST_FINDING = "kubelet is configured to not run on a host using cgroup v1"
 
 
@@ -162,5 +160,3 @@ def test_every_etcd_field_is_known(tmp_path: Path) -> None:
         cluster, gates = make_cluster(tmp_path, minor)
         config = render_all(cluster, gates).etcd
         assert {tuple(path.split(".")) for path in list_paths(config)} <= known
-        assert emit_yaml(config)
-        assert load_gates(newest_patch(minor)).companions["etcd"] == gates.companions["etcd"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imagegen.diagnostics import Report
-from imagegen.kubernetes.releases import known_minors, load_releases
+from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
 from imagegen.model.version import Version, parse_version
 from imagegen.pki.issue import issue_material
 from imagegen.pki.resolve import resolve_content
@@ -80,22 +80,46 @@ def place_node(folder: Path, version: Version) -> Path:
     return root
 
 
+def run_daemons(root: Path, programs: dict[str, str], *daemons: str) -> dict[str, object]:
+    """What the driver saw; the ends of all logs when it failed."""
+    user = ["--map-root-user"] if os.geteuid() else []
+    driver = [sys.executable, "-m", "tests.judges.control_plane", str(root), json.dumps(programs), *daemons]
+    done = subprocess.run(
+        ["unshare", *user, "--net", *driver], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr + read_logs(root)
+    seen: dict[str, object] = json.loads(done.stdout)
+    return seen
+
+
+def read_logs(root: Path) -> str:
+    return "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(root.glob("*.log")))
+
+
+@pytest.mark.parametrize("minor", ["1.30", "1.33"])
+def test_etcd_of_the_old_line_starts_from_its_file(
+    tmp_path: Path, etcd: Tool, etcdctl: Tool, minor: str
+) -> None:
+    """etcd 3.5 takes every field: it would name those that it does not know, or not any more."""
+    root = place_node(tmp_path, newest_patch(minor))
+    assert "experimental-initial-corrupt-check" in (root / "etc/etcd/etcd.yaml").read_text()
+    seen = run_daemons(root, {"etcd": etcd.argv[0], "etcdctl": etcdctl.argv[0]}, "etcd")
+    log = (root / "etcd.log").read_text()
+    assert seen["ready"] is not None, log
+    assert "certificate required" in str(seen["without a certificate"])
+    for word in ("unknown", "unrecognized", "deprecated"):
+        assert word not in log.lower()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not list_versions(), reason=f"no control plane in {MIRROR}; make mirror builds one")
 @pytest.mark.parametrize("version", list_versions(), ids=str)
 def test_the_control_plane_comes_up(tmp_path: Path, etcd: Tool, etcdctl: Tool, version: Version) -> None:
     root = place_node(tmp_path, version)
     programs = find_programs(version, tmp_path / "programs", etcd, etcdctl)
-    user = ["--map-root-user"] if os.geteuid() else []
-    driver = [sys.executable, "-m", "tests.judges.control_plane", str(root), json.dumps(programs)]
-    done = subprocess.run(
-        ["unshare", *user, "--net", *driver], capture_output=True, text=True, timeout=300, check=False
-    )
-    logs = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(root.glob("*.log")))
-    assert done.returncode == 0, done.stderr + logs
-    seen = json.loads(done.stdout)
+    seen = run_daemons(root, programs, "etcd", *DAEMONS)
     for name in ("ready", "controller manager", "scheduler"):
-        assert seen.pop(name) is not None, name + logs
+        assert seen.pop(name) is not None, name + read_logs(root)
     assert seen == {
         "anonymous readyz": 200,
         "anonymous api": 401,
