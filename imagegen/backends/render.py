@@ -62,6 +62,11 @@ def render_cluster(
     """
     cluster = plan.cluster
     wanted = _select_nodes(cluster, nodes)
+    if out.resolve().is_relative_to(store.root.resolve()):
+        raise UsageError(
+            f"the output folder {out} lies in the secret store {store.root}",
+            hint="choose another folder with -o OUT",
+        )
     with OutputFolder(out, cluster=cluster.name, force=force) as folder:
         with progress.step("issuing certificates"):
             issued = issue_material(cluster, store, report, now=now)

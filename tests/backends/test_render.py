@@ -201,6 +201,13 @@ class TestRefusing:
             render(plan, store, tmp_path / "out", nodes=["worker-9"])
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.parametrize("inside", [".", "out"])
+    def test_a_folder_in_the_secret_store(self, plan: Plan, store: SecretStore, inside: str) -> None:
+        before = store.names()
+        with pytest.raises(UsageError, match="lies in the secret store"):
+            render(plan, store, store.root / inside)
+        assert store.names() == before
+
     def test_a_seed_over_its_budget_leaves_everything_as_it_was(self, tmp_path: Path) -> None:
         cluster = make_cluster(targets=[Target.GCE])
         store, out = SecretStore(tmp_path / "secrets"), tmp_path / "out"

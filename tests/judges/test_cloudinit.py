@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from imagegen.backends.budgets import BudgetCheck
 from imagegen.backends.cloudinit import Seed
+from imagegen.backends.install import PROGRAM, UNIT
+from imagegen.diagnostics import Report
+from imagegen.model.cluster import Target
 from tests.judges.seeds import list_entries, lower_all
 from tests.judges.tools import Tool
 
@@ -150,3 +154,19 @@ def test_workers_and_their_seeds_are_small(seeds: dict[str, Seed]) -> None:
     for case, seed in seeds.items():
         if seed.node.role_set in {"worker", "lb", "base"}:
             assert b"PRIVATE KEY" not in b"".join(read_body(entry) for entry in list_entries(seed)), case
+
+
+def test_every_seed_fits_every_platform(seeds: dict[str, Seed]) -> None:
+    report = Report()
+    for seed in seeds.values():
+        BudgetCheck(Target, report).check_seed(seed, list)
+    assert not report.findings, report.render_text()
+
+
+def test_the_install_unit_is_sound(systemd_analyze: Tool, seeds: dict[str, Seed], tmp_path: Path) -> None:
+    (entry,) = [e for e in list_entries(seeds["1.36-stock-base-0"]) if str(e["path"]).endswith(UNIT)]
+    path = tmp_path / UNIT
+    path.write_text(str(entry["content"]).replace(PROGRAM, "/bin/true"))
+    done = systemd_analyze.run("verify", "--man=no", path)
+    findings = [line for line in done.stderr.splitlines() if UNIT in line]
+    assert (done.returncode, findings) == (0, [])
