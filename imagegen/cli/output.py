@@ -123,12 +123,11 @@ def _next_steps(job: Job, cluster: Cluster, secrets: Path, *, issued_something: 
     if not job.with_iso:
         steps.append(f"imagegen seed {file} -o {out}    makes the seed ISOs")
         return [*steps, f"imagegen pki verify {file}    proves every TLS edge"]
-    image = (
-        "its golden image" if cluster.image.mode.value == "golden" else f"a stock {cluster.image.os} image"
-    )
-    steps.append(
-        f"give each machine {image} and {out / 'nodes' / 'NODE' / 'seed.iso'} as a CD-ROM, and start it"
-    )
+    image = f"a stock {cluster.image.os} image"
+    if cluster.image.mode.value == "golden":
+        image = "its golden image"
+        steps.append(f"imagegen build {file} -o {out}    makes the golden images")
+    steps.append(f"give each machine {image} and {out / 'nodes' / 'NODE' / 'seed.iso'} as a CD-ROM")
     admin = out / "kubeconfigs" / "admin.kubeconfig"
     steps.append(f"kubectl --kubeconfig {admin} get nodes    once {cluster.endpoint.host} answers")
     return steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -72,6 +73,22 @@ def test_a_terminal_gets_a_bar_that_goes_away(clock: Clock, monkeypatch: pytest.
     _work(Terminal(), clock, 4.0)
     assert "\x1b[" in screen.getvalue()
     assert screen.getvalue().endswith("writing seeds: 40 nodes (4.0 s)\n")
+
+
+def test_a_step_that_says_nothing_gets_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tty(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Tty()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progressview, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+    view = ProgressView(Terminal())
+    with Progress(view.on_event).step("issuing certificates"):
+        time.sleep(1)
+    view.stop()
+    assert screen.getvalue().count("issuing certificates") > 1
 
 
 def test_a_failed_step_is_not_done(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
