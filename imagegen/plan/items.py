@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from imagegen.content import Content as Content
 from imagegen.content import Ref as Ref
@@ -34,50 +34,48 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
+    """``KIND`` and the field that ``KEY`` names are what two opinions may not disagree about."""
+
+    KIND: ClassVar[str]
+    KEY: ClassVar[str] = "name"
     phase: Phase
     origin: Origin = field(compare=False)
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Kind and key: what two opinions may not disagree about."""
-        raise NotImplementedError
+        """Kind and key; unique on one machine."""
+        return (self.KIND, getattr(self, self.KEY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File(Item):
     """A regular file. ``mode`` is a quoted octal string of four digits; owner and group are names."""
 
+    KIND: ClassVar[str] = "path"
+    KEY: ClassVar[str] = "path"
     path: str
     content: Content
     mode: str = "0644"
     owner: str = "root"
     group: str = "root"
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("path", self.path)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory(Item):
+    KIND: ClassVar[str] = "path"
+    KEY: ClassVar[str] = "path"
     path: str
     mode: str = "0755"
     owner: str = "root"
     group: str = "root"
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("path", self.path)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symlink(Item):
+    KIND: ClassVar[str] = "path"
+    KEY: ClassVar[str] = "path"
     path: str
     target: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("path", self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,52 +86,43 @@ class Binary(Item):
     its archive (empty when the part is the executable itself).
     """
 
+    KIND: ClassVar[str] = "path"
+    KEY: ClassVar[str] = "path"
     path: str
     part: str
     version: str
     member: str = ""
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("path", self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerImage(Item):
     """A container image that is on the machine before it has a network. ``reference`` is fully qualified."""
 
+    KIND: ClassVar[str] = "image"
+    KEY: ClassVar[str] = "reference"
     reference: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("image", self.reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package(Item):
     """A distribution package by the name that the cluster's operating system uses."""
 
+    KIND: ClassVar[str] = "package"
     name: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("package", self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group(Item):
+    KIND: ClassVar[str] = "group"
     name: str
     gid: int | None = None
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("group", self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Item):
     """A user; ``system`` users have no password, by default no home and no shell. ``groups`` come on top."""
 
+    KIND: ClassVar[str] = "user"
     name: str
     group: str
     uid: int | None = None
@@ -143,41 +132,29 @@ class User(Item):
     system: bool = True
     gecos: str = ""
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("user", self.name)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login(Item):
     """The person's account: cloud-init creates it on first boot with these keys and no password."""
 
+    KIND: ClassVar[str] = "user"
     name: str
     ssh_authorized_keys: tuple[str, ...]
     sudo: str
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("user", self.name)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl(Item):
+    KIND: ClassVar[str] = "sysctl"
+    KEY: ClassVar[str] = "key"
     key: str
     value: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("sysctl", self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelModule(Item):
+    KIND: ClassVar[str] = "module"
     name: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("module", self.name)
 
 
 class UnitState(enum.StrEnum):
@@ -192,13 +169,10 @@ class UnitState(enum.StrEnum):
 class Unit(Item):
     """A systemd unit; ``content`` None means that a package brings it and only ``state`` is ours."""
 
+    KIND: ClassVar[str] = "unit"
     name: str
     content: str | None
     state: UnitState = UnitState.ENABLED
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return ("unit", self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
