@@ -15,7 +15,7 @@ from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 
 if TYPE_CHECKING:
-    from imagegen.fetch import FetchResult
+    from imagegen.fetch import FetchedPart, FetchResult
 
 
 @click.command("fetch", cls=Verb)
@@ -49,7 +49,7 @@ def command(
     form: str,
     profile_dirs: tuple[Path, ...],
 ) -> None:
-    """Fetch the binaries that the nodes of the cluster file CLUSTER need.
+    """Fetch the binaries and container images that the nodes of the cluster file CLUSTER need.
 
     Each is verified and kept in the cache. Its checksum is pinned in imagegen.lock beside CLUSTER at the
     first fetch and binds from then on. When something is missing, everything that is missing is listed.
@@ -58,12 +58,13 @@ def command(
     plan = read_plan_aloud(cluster, profile_dirs, terminal)
 
     from imagegen.fetch import lock_path, read_lock
-    from imagegen.fetch.engine import fetch_downloads
-    from imagegen.plan.parts import list_parts, make_download
+    from imagegen.fetch.everything import fetch_everything
+    from imagegen.plan.parts import list_images, list_parts, make_download
 
     lock = read_lock(lock_path(cluster))
-    result = fetch_downloads(
+    result = fetch_everything(
         [make_download(part) for part in list_parts(plan)],
+        list_images(plan),
         lock=lock,
         mirror=mirror or None,
         cache_dir=cache_dir,
@@ -76,12 +77,14 @@ def command(
         for origin in ("cache", "mirror", "release site")
         if (number := result.count(origin))
     )
-    size_mib = result.size / (1 << 20)
-    terminal.say(f"{count(len(result.parts), 'part')}, {size_mib:.0f} MiB: {origins}; pinned in {lock.path}")
+    what = f"{count(len(result.parts), 'part')}, {count(len(result.images), 'image')}"
+    terminal.say(f"{what}, {result.size >> 20} MiB: {origins}; pinned in {lock.path}")
+        f"{count(len(result.parts), 'part')}, {count(len(result.images), 'image')}, {size_mib:.0f} MiB: {origins}; pinned in {lock.path}"
+    )
 
 
 def _render_text(result: FetchResult) -> str:
-    rows = [(p.download.name, p.download.version, p.size, p.sha256) for p in result.parts.values()]
+    rows = [(p.download.name, p.download.version, p.size, p.sha256) for p in result.all]
     if not rows:
         return ""
     name_width = max(len(row[0]) for row in rows)
@@ -93,16 +96,17 @@ def _render_text(result: FetchResult) -> str:
 
 
 def _render_json(result: FetchResult) -> str:
-    parts = [
-        {
-            "name": part.download.name,
-            "version": part.download.version,
-            "url": part.download.url,
-            "path": str(part.path),
-            "sha256": part.sha256,
-            "size": part.size,
-            "origin": part.origin,
-        }
-        for part in result.parts.values()
-    ]
-    return json.dumps({"parts": parts}, indent=2) + "\n"
+    parts = [_describe(part) | {"name": part.download.name} for part in result.parts.values()]
+    images = [_describe(part) | {"reference": text} for text, part in result.images.items()]
+    return json.dumps({"parts": parts, "images": images}, indent=2) + "\n"
+
+
+def _describe(part: FetchedPart) -> dict[str, object]:
+    return {
+        "version": part.download.version,
+        "url": part.download.url,
+        "path": str(part.path),
+        "sha256": part.sha256,
+        "size": part.size,
+        "origin": part.origin,
+    }

@@ -21,7 +21,7 @@ VERBS: Mapping[str, str] = {
     "render": "Write everything that the nodes need on first boot.",
     "seed": "Write seed ISOs.",
     "pki": "Show, verify or renew the certificates.",
-    "fetch": "Bring binaries into the cache, verified, and pin them.",
+    "fetch": "Bring binaries and images into the cache, verified, and pin them.",
     "build": "Build golden images.",
     "schema": "Print the JSON Schema of the cluster file.",
     "doctor": "Show which programs and libraries are there.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -48,9 +48,10 @@ class FetchedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchResult:
-    """Everything that was asked for, by URL."""
+    """Everything that was asked for: parts by URL, container images (one OCI archive each) by reference."""
 
     parts: Mapping[str, FetchedPart]
+    images: Mapping[str, FetchedPart] = field(default_factory=dict)
 
     def of(self, download: Download) -> FetchedPart:
         """Raises KeyError when ``download`` was not part of the request."""
@@ -58,8 +59,13 @@ class FetchResult:
 
     @property
     def size(self) -> int:
-        """Bytes of all parts together."""
-        return sum(part.size for part in self.parts.values())
+        """Bytes of everything together."""
+        return sum(part.size for part in self.all)
+
+    @property
+    def all(self) -> tuple[FetchedPart, ...]:
+        """Parts, then images."""
+        return (*self.parts.values(), *self.images.values())
 
     def count(self, origin: Origin) -> int:
-        return sum(part.origin == origin for part in self.parts.values())
+        return sum(part.origin == origin for part in self.all)

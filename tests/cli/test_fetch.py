@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 from imagegen.diagnostics import Report
 from imagegen.fetch import read_lock
 from imagegen.fetch.cache import hash_file
+from imagegen.fetch.images import parse_reference
 from imagegen.fetch.sources import mirror_path
 from imagegen.kubernetes.releases import Part
 from imagegen.model.load import read_cluster
 from imagegen.plan.build import build_plan
 from imagegen.plan.items import Binary
-from imagegen.plan.parts import list_parts
+from imagegen.plan.parts import list_images, list_parts
 from imagegen.plan.plan import Plan
 from imagegen.plan.profiles import load_profiles
 from tests.cli.conftest import Imagegen
@@ -35,10 +37,30 @@ def parts(plan: Plan) -> tuple[Part, ...]:
     return list_parts(plan)
 
 
+def put_image(root: Path, text: str) -> None:
+    reference = parse_reference(text)
+    config = json.dumps({"architecture": "amd64", "os": "linux", "about": text}).encode()
+    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+    manifest = json.dumps(
+        {"schemaVersion": 2, "config": {"digest": digest, "size": len(config)}, "layers": []}
+    )
+    name = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+    for path, body in (
+        (f"{reference.base}/blobs/{digest}", config),
+        (f"{reference.base}/manifests/{name}", manifest.encode()),
+        (reference.download.url, manifest.encode()),
+    ):
+        place = root / mirror_path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(body)
+
+
 @pytest.fixture
-def mirror(tmp_path: Path, parts: tuple[Part, ...]) -> Path:
-    """A mirror whose parts hold their own name."""
+def mirror(tmp_path: Path, plan: Plan, parts: tuple[Part, ...]) -> Path:
+    """A mirror whose parts hold their own name, and whose images hold nothing."""
     root = tmp_path / "mirror"
+    for text in list_images(plan):
+        put_image(root, text)
     for part in parts:
         path = root / mirror_path(part.url)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,22 +90,27 @@ def test_every_binary_of_the_plan_has_its_part(plan: Plan, parts: tuple[Part, ..
 
 
 def test_fetches_from_a_mirror_and_pins(
-    imagegen: Imagegen, quickstart: Path, mirror: Path, parts: tuple[Part, ...], cache: Path
+    imagegen: Imagegen, quickstart: Path, mirror: Path, plan: Plan, parts: tuple[Part, ...], cache: Path
 ) -> None:
     done = imagegen("fetch", quickstart, "--mirror", mirror, "--offline")
     assert done.code == 0
-    assert len(done.out.splitlines()) == len(parts)
-    assert f"{len(parts)} from the mirror" in done.err
+    manifests = {parse_reference(text).download.url for text in list_images(plan)}
+    assert len(done.out.splitlines()) == len(parts) + len(manifests)
+    assert f"{len(parts) + len(manifests)} from the mirror" in done.err
     lock = read_lock(quickstart.parent / "imagegen.lock")
-    assert set(lock.entries) == {part.url for part in parts}
+    assert set(lock.entries) == {part.url for part in parts} | manifests
     assert all(hash_file(cache / "sha256" / entry.sha256) == entry.sha256 for entry in lock.entries.values())
 
 
-def test_warm_cache_needs_no_mirror(imagegen: Imagegen, quickstart: Path, mirror: Path, cache: Path) -> None:
+def test_warm_cache_needs_no_mirror(
+    imagegen: Imagegen, quickstart: Path, mirror: Path, plan: Plan, cache: Path
+) -> None:
     imagegen("fetch", quickstart, "--mirror", mirror, "--offline")
     done = imagegen("fetch", quickstart, "--offline", "--format", "json")
     assert done.code == 0
-    assert {part["origin"] for part in json.loads(done.out)["parts"]} == {"cache"}
+    found = json.loads(done.out)
+    assert {entry["origin"] for entry in found["parts"] + found["images"]} == {"cache"}
+    assert {entry["reference"] for entry in found["images"]} == set(list_images(plan))
 
 
 def test_mirror_by_environment(
@@ -94,13 +121,14 @@ def test_mirror_by_environment(
 
 
 def test_lists_every_missing_part(
-    imagegen: Imagegen, quickstart: Path, parts: tuple[Part, ...], cache: Path
+    imagegen: Imagegen, quickstart: Path, plan: Plan, parts: tuple[Part, ...], cache: Path
 ) -> None:
     done = imagegen("fetch", quickstart, "--offline")
     assert done.code == 1
     assert done.out == ""
-    assert f"{len(parts)} of {len(parts)} parts could not be fetched" in done.err
-    assert all(part.url in done.err for part in parts)
+    urls = [part.url for part in parts] + [parse_reference(text).download.url for text in list_images(plan)]
+    assert f"{len(urls)} of {len(urls)} parts could not be fetched" in done.err
+    assert all(url in done.err for url in urls)
     assert "= help:" in done.err
     assert not (quickstart.parent / "imagegen.lock").exists()
 
