@@ -92,7 +92,6 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
     return "\n".join(
         [
             "global",
-            "    log stdout format raw daemon notice",
             "    chroot /var/lib/haproxy",
             "    user haproxy",
             "    group haproxy",
@@ -100,8 +99,6 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
             "",
             "defaults",
             "    mode tcp",
-            "    log global",
-            "    option dontlognull",
             "    option clitcpka",
             "    option srvtcpka",
             "    timeout connect 5s",
@@ -129,7 +126,6 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
             "    mode http",
             f"    bind 127.0.0.1:{STATISTICS_PORT}",
             "    timeout client 10s",
-            "    no log",
             "    stats enable",
             "    stats uri /",
             "",
@@ -157,8 +153,12 @@ def _render_drop_in() -> str:
                     # haproxy itself finds out how many connections that is good for
                     ("LimitNOFILE", "65536"),
                     *UNPRIVILEGED,
-                    # it starts as root, binds, then locks itself in as its own user
-                    ("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_CHROOT"),
+                    # it starts as root, binds, then its worker locks itself in as a user of its own,
+                    # which the master must still be able to stop
+                    (
+                        "CapabilityBoundingSet",
+                        "CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_CHROOT",
+                    ),
                     ("SystemCallFilter", "@setuid chroot"),
                     ("ReadWritePaths", "/run"),
                 ],
