@@ -26,11 +26,8 @@ from imagegen.emit import emit_json
 from imagegen.errors import UsageError
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
-    from imagegen.cli.certificates import Row
     from imagegen.model.cluster import Cluster
-    from imagegen.pki.spec import CertificateSpec
+    from imagegen.pki.expiry import CertificateStatus
     from imagegen.pki.store import SecretStore
 
 
@@ -69,11 +66,13 @@ def show(
     found = _read_cluster(cluster, profile_dirs, terminal)
     if node is not None:
         require_known("node", node, [n.name for n in found.nodes])
-    from imagegen.cli.certificates import list_rows
+    from imagegen.pki.expiry import list_expiry
 
     now = datetime.now(UTC)
     rows = [
-        row for row in list_rows(found, _open_store(cluster, secrets_dir), now) if _is_wanted(row, node, due)
+        row
+        for row in list_expiry(found, _open_store(cluster, secrets_dir), now)
+        if _is_wanted(row, node, due)
     ]
     terminal.data(emit_json([r.as_dict() for r in rows]) if form == "json" else _draw_rows(rows, now))
     if due:
@@ -81,11 +80,11 @@ def show(
     ctx.exit(1 if due and rows else 0)
 
 
-def _is_wanted(row: Row, node: str | None, due: bool) -> bool:
+def _is_wanted(row: CertificateStatus, node: str | None, due: bool) -> bool:
     return (node is None or row.name.startswith(f"nodes/{node}/")) and not (due and row.state == "ok")
 
 
-def _draw_rows(rows: list[Row], now: datetime) -> str:
+def _draw_rows(rows: list[CertificateStatus], now: datetime) -> str:
     """One line a certificate, and what is in it below."""
     width = max((len(row.name) for row in rows), default=0)
     lines = []
@@ -149,24 +148,16 @@ def renew(
 
     Authorities stay. Nodes that run keep what they have; render again and replace them.
     """
-    from imagegen.pki.issue import is_due, issue_material
+    from imagegen.pki.expiry import renew_material
 
     found = _read_cluster(cluster, profile_dirs, terminal)
     for name in nodes:
         require_known("node", name, [n.name for n in found.nodes])
     now = datetime.now(UTC)
-
-    def decide(spec: CertificateSpec, certificate: x509.Certificate) -> str | None:
-        if nodes and spec.node not in nodes:
-            return None
-        if everything:
-            return "renewed because you asked for it"
-        return "renewed because it was due" if is_due(certificate, now) else None
-
     report = Report()
     store = _open_store(cluster, secrets_dir)
     with terminal.progress().step("issuing certificates"):
-        result = issue_material(found, store, report, now=now, renewal=decide)
+        result = renew_material(found, store, report, now=now, everything=everything, nodes=nodes)
     terminal.show_report(report)
     if form == "json":
         changes = [{"name": change.name, "reason": change.reason} for change in result.changes]

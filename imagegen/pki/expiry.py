@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import Cluster
@@ -15,7 +16,6 @@ from imagegen.pki import spec
 from imagegen.pki.certificates import (
     CertificateFault,
     decode_certificate,
-    format_name,
     read_names,
     read_subject,
     read_usages,
@@ -26,11 +26,12 @@ from imagegen.pki.store import SecretStore
 
 
 class CertificateState(enum.StrEnum):
-    VALID = "valid"
+    OK = "ok"
     #: valid, and inside its renewal window
     DUE = "due"
     EXPIRED = "expired"
-    NOT_YET_VALID = "not yet valid"
+    #: not valid yet
+    EARLY = "early"
     #: not issued yet
     MISSING = "missing"
     UNREADABLE = "unreadable"
@@ -40,41 +41,42 @@ class CertificateState(enum.StrEnum):
 class CertificateStatus:
     """One certificate of the cluster's list as it lies in the store; texts are empty, dates None without it.
 
-    ``days_left`` is rounded down and negative after the end. ``node`` is None for authorities and people.
+    ``issuer`` is the authority's stem, or ``itself``. ``days_left`` is rounded down, negative after the end.
+    ``node`` is None for authorities and people.
     """
 
     name: str
+    state: CertificateState
+    subject: str
+    issuer: str
     why: str
     node: str | None
-    state: CertificateState
-    is_authority: bool
-    subject: str
-    issuer: str = ""
-    serial: str = ""
     key: str = ""
     usages: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    starts: datetime | None = None
+    ends: datetime | None = None
     days_left: int | None = None
+    serial: str = ""
+    fingerprint: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """The machine form that ``pki show --format json`` prints; holds nothing secret."""
+        """The machine form that ``pki show --format json`` prints; nothing secret, times in ISO 8601."""
         return {
             "name": self.name,
-            "why": self.why,
-            "node": self.node,
             "state": self.state.value,
-            "authority": self.is_authority,
             "subject": self.subject,
             "issuer": self.issuer,
-            "serial": self.serial,
-            "key": self.key,
+            "why": self.why,
+            "node": self.node,
+            "key": self.key or None,
             "usages": list(self.usages),
             "names": list(self.names),
-            "not_before": self.not_before.isoformat() if self.not_before else None,
-            "not_after": self.not_after.isoformat() if self.not_after else None,
+            "not_before": self.starts.isoformat() if self.starts else None,
+            "not_after": self.ends.isoformat() if self.ends else None,
             "days_left": self.days_left,
+            "serial": self.serial or None,
+            "sha256": self.fingerprint or None,
         }
 
 
@@ -84,61 +86,57 @@ def list_expiry(cluster: Cluster, store: SecretStore, now: datetime) -> Iterator
     Raises StoreError when the store cannot be read.
     """
     for authority in spec.list_authorities(cluster):
-        yield _read_status(store, now, authority.name, authority.why, None, authority.subject, True)
+        wanted = CertificateStatus(
+            name=authority.name,
+            state=CertificateState.MISSING,
+            subject=str(authority.subject),
+            issuer="itself",
+            why=authority.why,
+            node=None,
+        )
+        yield _read_status(store, now, wanted)
     for leaf in spec.list_certificates(cluster):
-        yield _read_status(store, now, leaf.name, leaf.why, leaf.node, leaf.subject, False)
+        wanted = CertificateStatus(
+            name=leaf.name,
+            state=CertificateState.MISSING,
+            subject=str(leaf.subject),
+            issuer=leaf.issuer,
+            why=leaf.why,
+            node=leaf.node,
+        )
+        yield _read_status(store, now, wanted)
 
 
-def _read_status(
-    store: SecretStore,
-    now: datetime,
-    name: str,
-    why: str,
-    node: str | None,
-    subject: spec.Subject,
-    is_authority: bool,
-) -> CertificateStatus:
-    state = CertificateState.MISSING
-    if store.exists(f"{name}.crt"):
-        try:
-            certificate = decode_certificate(store.read(f"{name}.crt"))
-        except CertificateFault:
-            state = CertificateState.UNREADABLE
-        else:
-            return _describe(certificate, now, name, why, node, is_authority)
-    return CertificateStatus(
-        name=name, why=why, node=node, state=state, is_authority=is_authority, subject=str(subject)
-    )
-
-
-def _describe(
-    certificate: x509.Certificate, now: datetime, name: str, why: str, node: str | None, is_authority: bool
-) -> CertificateStatus:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+def _read_status(store: SecretStore, now: datetime, wanted: CertificateStatus) -> CertificateStatus:
+    """``wanted`` with what the store has."""
+    if not store.exists(f"{wanted.name}.crt"):
+        return wanted
+    try:
+        certificate = decode_certificate(store.read(f"{wanted.name}.crt"))
+    except CertificateFault:
+        return replace(wanted, state=CertificateState.UNREADABLE)
     names = read_names(certificate)
-    state = CertificateState.VALID
-    if now > end:
-        state = CertificateState.EXPIRED
-    elif now < start:
-        state = CertificateState.NOT_YET_VALID
-    elif is_due(certificate, now):
-        state = CertificateState.DUE
-    return CertificateStatus(
-        name=name,
-        why=why,
-        node=node,
-        state=state,
-        is_authority=is_authority,
+    return replace(
+        wanted,
+        state=_find_state(certificate, now),
         subject=read_subject(certificate),
-        issuer=format_name(certificate.issuer),
-        serial=f"{certificate.serial_number:x}",
         key=name_algorithm(certificate.public_key()),
         usages=tuple(sorted(read_usages(certificate))),
         names=(*sorted(names.dns), *sorted(names.addresses)),
-        not_before=start,
-        not_after=end,
-        days_left=(end - now) // timedelta(days=1),
+        starts=certificate.not_valid_before_utc,
+        ends=certificate.not_valid_after_utc,
+        days_left=(certificate.not_valid_after_utc - now) // timedelta(days=1),
+        serial=f"{certificate.serial_number:x}",
+        fingerprint=certificate.fingerprint(SHA256()).hex(),
     )
+
+
+def _find_state(certificate: x509.Certificate, now: datetime) -> CertificateState:
+    if now > certificate.not_valid_after_utc:
+        return CertificateState.EXPIRED
+    if now < certificate.not_valid_before_utc:
+        return CertificateState.EARLY
+    return CertificateState.DUE if is_due(certificate, now) else CertificateState.OK
 
 
 def renew_material(
@@ -148,21 +146,22 @@ def renew_material(
     *,
     now: datetime,
     everything: bool = False,
-    within: timedelta | None = None,
+    nodes: Collection[str] = (),
     randomness: Randomness | None = None,
 ) -> IssueResult:
     """Give every leaf that is due a new key and certificate; authorities, tokens and other keys stay.
 
-    Due is what has expired, is inside its renewal window, or ends ``within`` that time; with ``everything``
-    each leaf is. What is missing or no longer fits is issued as well. Raises what ``issue_material`` raises.
+    Due is what has expired or is inside its renewal window; with ``everything`` each leaf is. ``nodes``
+    limits that to leaves of these nodes. What is missing or no longer fits is issued as well, wherever it
+    belongs. Raises what ``issue_material`` raises.
     """
 
-    def rule(_spec: spec.CertificateSpec, certificate: x509.Certificate) -> str | None:
+    def decide(leaf: spec.CertificateSpec, certificate: x509.Certificate) -> str | None:
+        if nodes and leaf.node not in nodes:
+            return None
         if everything:
-            return "renewed"
+            return "renewed because you asked for it"
         end = certificate.not_valid_after_utc
-        if is_due(certificate, now) or (within is not None and now + within > end):
-            return f"renewed: ended on {end:%Y-%m-%d}"
-        return None
+        return f"renewed: its end was {end:%Y-%m-%d}" if is_due(certificate, now) else None
 
-    return issue_material(cluster, store, report, now=now, randomness=randomness, renewal=rule)
+    return issue_material(cluster, store, report, now=now, randomness=randomness, renewal=decide)

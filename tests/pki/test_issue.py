@@ -247,7 +247,7 @@ def test_renewal_gives_due_leaves_new_keys_and_keeps_the_rest(tmp_path: Path) ->
         cluster, SecretStore(store.root), report, now=later, randomness=SeededRandomness("r")
     )
     assert changed(between, store.root) == {"pki/admin.crt", "pki/admin.key"}
-    assert [change.reason for change in result.changes] == ["renewed: ended on 2026-12-11"]
+    assert [change.reason for change in result.changes] == ["renewed: its end was 2026-12-11"]
     renew_material(
         cluster, SecretStore(store.root), report, now=NOW, everything=True, randomness=SeededRandomness("all")
     )
@@ -264,7 +264,7 @@ def test_renewal_heals_what_has_expired(tmp_path: Path) -> None:
         issue(cluster, store.root)
     renew_material(cluster, SecretStore(store.root), Report(), now=NOW, randomness=SeededRandomness("r"))
     states = {each.name: each.state for each in list_expiry(cluster, SecretStore(store.root), NOW)}
-    assert set(states.values()) == {CertificateState.VALID}
+    assert set(states.values()) == {CertificateState.OK}
     assert issue(cluster, store.root).changes == ()
 
 
@@ -279,10 +279,10 @@ def test_expiry_lists_everything_in_every_state(tmp_path: Path) -> None:
     rows = {
         each.name: each for each in list_expiry(cluster, SecretStore(store.root), NOW + timedelta(hours=1))
     }
-    states = {name: row.state for name, row in rows.items() if row.state is not CertificateState.VALID}
+    states = {name: row.state for name, row in rows.items() if row.state is not CertificateState.OK}
     assert states == {
         "pki/admin": CertificateState.EXPIRED,
-        "nodes/solo/scheduler": CertificateState.NOT_YET_VALID,
+        "nodes/solo/scheduler": CertificateState.EARLY,
         "nodes/solo/kube-proxy": CertificateState.MISSING,
         "nodes/solo/first-boot": CertificateState.UNREADABLE,
     }
@@ -290,7 +290,7 @@ def test_expiry_lists_everything_in_every_state(tmp_path: Path) -> None:
     assert rows["pki/admin"].days_left == -1
     row = rows["nodes/solo/etcd-peer"].as_dict()
     assert row["subject"] == "CN=etcd-peer"
-    assert row["issuer"] == "CN=etcd-ca"
+    assert row["issuer"] == "pki/etcd/ca"
     assert row["usages"] == ["clientAuth", "serverAuth"]
     due = {
         e.name
@@ -305,9 +305,9 @@ def test_short_lived_leaves_are_due_in_their_last_third(tmp_path: Path) -> None:
     cluster = quickstart()
     cluster = replace(cluster, pki=replace(cluster.pki, lifetime=timedelta(days=3)))
     store = issue_store(cluster, tmp_path / "secrets", now=NOW)
-    for hours, state in ((1, "valid"), (46, "valid"), (50, "due")):
+    for hours, state in ((1, "ok"), (46, "ok"), (50, "due")):
         rows = list_expiry(cluster, SecretStore(store.root), NOW + timedelta(hours=hours))
-        assert {row.state.value for row in rows if not row.is_authority} == {state}
+        assert {row.state.value for row in rows if row.issuer != "itself"} == {state}
 
 
 def test_every_etcd_member_is_apart(tmp_path: Path) -> None:
