@@ -58,9 +58,10 @@ PARENT = register_code(
 )
 SHADOW = register_code(
     "IMG224",
-    "a file where imagegen writes itself",
-    "imagegen writes units to /etc/systemd/system, and sysctls and kernel modules to files of its own. A "
-    "file of the same path is a second opinion on them: use `units:`, `sysctls:` or `modules:`.",
+    "a file that others write",
+    "imagegen writes units to /etc/systemd/system, and sysctls and kernel modules to files of its own; "
+    "accounts, host name and machine id are written by the system. A file of the same path is a second "
+    "opinion on them: use `units:`, `sysctls:`, `modules:`, `users:` or `groups:`.",
 )
 PORTS = register_code(
     "IMG225",
@@ -89,12 +90,14 @@ _MODE = re.compile(r"[0-7]{4}")
 _LINKED = ("/bin", "/sbin", "/lib", "/lib64", "/var/run", "/var/lock")
 _VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108
 _UNIT_FOLDER = "/etc/systemd/system"
-#: what ``backends.settings`` makes of sysctls and modules
-_SETTINGS = frozenset(
-    f"/etc/{folder}/{stem}.conf"
-    for folder in ("sysctl.d", "modules-load.d")
-    for stem in ("90-imagegen", "91-imagegen-node")
-)
+#: files that are made of other items (see ``backends.settings``) or by the system, and what to do instead
+_WRITTEN = {
+    **{f"/etc/sysctl.d/{stem}.conf": "use `sysctls:`" for stem in ("90-imagegen", "91-imagegen-node")},
+    **{f"/etc/modules-load.d/{stem}.conf": "use `modules:`" for stem in ("90-imagegen", "91-imagegen-node")},
+    **{f"/etc/{name}": "use `users:` and `groups:`" for name in ("group", "gshadow", "passwd", "shadow")},
+    "/etc/hostname": "cloud-init writes the name of the node",
+    "/etc/machine-id": "every machine makes its own on first boot",
+}
 
 _Spans = Mapping[tuple[str, str], Span]
 
@@ -219,9 +222,8 @@ def _check_places(
             found.error(
                 SHADOW, item, f"is also unit {name} (from {unit.origin})", "describe the unit under `units:`"
             )
-        elif item.path in _SETTINGS:
-            hint = "use `sysctls:` or `modules:`, or another name"
-            found.error(SHADOW, item, "is a file that imagegen writes itself", hint)
+        elif item.path in _WRITTEN:
+            found.error(SHADOW, item, "is a file that others write", _WRITTEN[item.path])
 
 
 def _check_owners(items: Iterable[Item], everything: Iterable[Item], found: _Findings) -> None:

@@ -109,7 +109,7 @@ def report_conflict(first: Opinion, second: Opinion, report: Report) -> None:
     """One IMG201 that names both origins and what differs; the user's own text is its place."""
     here, there = (second, first) if first.span is None and second.span is not None else (first, second)
     hint = "make the two say the same, or remove one"
-    if here.span is not None and there.span is None:
+    if here.span is not None and there.span is None and not has_refs(there.item):
         hint = "remove the entry, or add `replace: true` to it"
     report.error(
         CONFLICT,

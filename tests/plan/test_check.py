@@ -127,6 +127,8 @@ def test_nothing_lies_below_a_file_or_a_link() -> None:
         "/etc/systemd/system/a.service",
         "/etc/sysctl.d/90-imagegen.conf",
         "/etc/modules-load.d/91-imagegen-node.conf",
+        "/etc/passwd",
+        "/etc/machine-id",
     ],
 )
 def test_files_where_imagegen_writes_from_other_items(path: str) -> None:
