@@ -79,8 +79,6 @@ def command(
     )
     what = f"{count(len(result.parts), 'part')}, {count(len(result.images), 'image')}"
     terminal.say(f"{what}, {result.size >> 20} MiB: {origins}; pinned in {lock.path}")
-        f"{count(len(result.parts), 'part')}, {count(len(result.images), 'image')}, {size_mib:.0f} MiB: {origins}; pinned in {lock.path}"
-    )
 
 
 def _render_text(result: FetchResult) -> str:
