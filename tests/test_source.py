@@ -153,6 +153,7 @@ def test_depth_has_a_limit() -> None:
     assert refused(nest(MAX_DEPTH + 1)) == [f"1:{MAX_DEPTH + 3} IMG009"]
 
 
+@pytest.mark.slow
 def test_size_has_a_limit() -> None:
     fitting = "[" + "x," * (MAX_NODES - 4) + "x]"
     assert isinstance(parse(f"a: {fitting}").get("a"), SequenceNode)

@@ -257,6 +257,7 @@ def check_report(report: Report, text: str) -> None:
     report.render_json().encode("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_i8_any_file_is_a_cluster_or_a_located_error(batch: int, tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"

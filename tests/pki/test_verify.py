@@ -331,6 +331,7 @@ def test_there_are_enough_mutations() -> None:
     assert len(list(list_mutations())) >= 250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [KeyAlgorithm.ECDSA_P521, KeyAlgorithm.RSA_2048, KeyAlgorithm.ED25519])
 def test_mutations_are_caught_with_other_algorithms(key: KeyAlgorithm, tmp_path: Path) -> None:
     cluster = quickstart(key)
@@ -365,6 +366,7 @@ def test_no_false_alarm(build: Callable[[KeyAlgorithm], Cluster], key: KeyAlgori
     assert proof.handshakes >= proof.edges >= 17
 
 
+@pytest.mark.slow
 def test_no_false_alarm_with_rsa(tmp_path: Path) -> None:
     cluster = all_in_one(KeyAlgorithm.RSA_2048)
     report = Report()
