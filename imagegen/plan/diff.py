@@ -12,7 +12,6 @@ from typing import Any, Literal
 from imagegen.diagnostics import printable
 from imagegen.errors import UsageError
 from imagegen.plan.dump import FORMAT, ItemData, describe_cluster, dump_item
-from imagegen.plan.items import Item
 from imagegen.plan.plan import Plan
 
 Change = Literal["added", "removed", "changed"]
@@ -157,18 +156,13 @@ def plan_document(plan: Plan) -> PlanDocument:
         node = node_plan.node
         facts = {"address": str(node.address) if node.address else None, "mac": node.mac}
         nodes[node.name] = NodeEntry(
-            roles=node_plan.role_plan.name, facts=facts, items=_index_items(_dump_plain(node_plan.items))
+            roles=node_plan.role_plan.name, facts=facts, items=_index_items(map(dump_item, node_plan.items))
         )
     return PlanDocument(
         cluster=describe_cluster(plan.cluster),
-        roles={role.name: _index_items(_dump_plain(role.items)) for role in plan.role_plans},
+        roles={role.name: _index_items(map(dump_item, role.items)) for role in plan.role_plans},
         nodes=nodes,
     )
-
-
-def _dump_plain(items: Iterable[Item]) -> Iterator[ItemData]:
-    """Like reading them back from JSON: enumerations become texts."""
-    return (json.loads(json.dumps(dump_item(item))) for item in items)
 
 
 def _index_items(items: Iterable[ItemData]) -> dict[str, ItemData]:
