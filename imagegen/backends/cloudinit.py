@@ -248,7 +248,11 @@ class CloudInit:
         }
         if names:
             if self.cluster.image.os.family == "debian":
-                modules["apt"] = {"conf": 'APT::Install-Recommends "false";\n'}
+                # any ``apt`` key makes cloud-init write the sources anew unless it is told not to
+                modules["apt"] = {
+                    "preserve_sources_list": True,
+                    "conf": 'APT::Install-Recommends "false";\n',
+                }
             modules["packages"] = sorted(names)
         return modules
 

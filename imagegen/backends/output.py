@@ -231,12 +231,13 @@ class OutputFolder:
         return str(self._staged)
 
     def _write_error(self, path: str, size: int, error: OSError) -> ImagegenError:
+        place = self.path / path
         if error.errno not in _NO_SPACE:
-            return ImagegenError(f"cannot write {self.path}/{path}: {error.strerror}")
+            return ImagegenError(f"cannot write {place}: {error.strerror}")
         disk = os.fstatvfs(self._root)
         free = disk.f_bavail * disk.f_frsize
         return ImagegenError(
-            f"no space left for {self.path}/{path}: it needs {size:,} bytes, {free:,} are free",
+            f"no space left for {place}: it needs {size:,} bytes, {free:,} are free",
             hint="make room or choose another folder with -o OUT; the files of the run before are untouched",
         )
 
@@ -303,7 +304,9 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def make_file(self, path: str, *, inputs: str, secret: bool = False) -> Iterator[Path]:
-        """Like ``write`` for a large file that a program makes: yields the path where it must put the file."""
+        """Like ``write`` for a large file that a program makes: yields the path where it must put the
+        file.
+        """
         name = self._next_name()
         target = self.path / _STAGING / name
         yield target
@@ -320,35 +323,44 @@ class OutputFolder:
         ``owns`` says of the path of a former run's file whether this run would have written it if it were
         still wanted; files of other commands stay. Raises ImagegenError when writing fails.
         """
-        try:
-            self._rename_all()
-            for path in self.former.artifacts.keys() - self._artifacts.keys():
-                if owns(path):
-                    self._remove(path)
-                else:
-                    self.keep(path)
-            self._write_manifest()
-        except OSError as error:
-            raise self._write_error(error.filename or "", 0, error) from error
+        self._rename_all()
+        for path in self.former.artifacts.keys() - self._artifacts.keys():
+            if owns(path):
+                self._remove(path)
+            else:
+                self.keep(path)
+        self._write_manifest()
         self._committed = True
         return self.summary
 
     def _rename_all(self) -> None:
         if not self._pending:
             return
-        self._stage_journal()
-        sync_files(self._staging, [_JOURNAL, *(name for _, name in self._pending)])
+        self._synchronise()
         self._pending.sort(key=lambda pair: pair[0].rpartition("/"))
         for folder, pairs in itertools.groupby(self._pending, key=lambda pair: pair[0].rpartition("/")[0]):
-            with open_below(self._root, folder, self._folders) as handle:
-                for path, name in pairs:
-                    os.rename(name, path.rpartition("/")[2], src_dir_fd=self._staging, dst_dir_fd=handle)
-                    self.summary.written += 1
+            path = folder
+            try:
+                with open_below(self._root, folder, self._folders) as handle:
+                    for path, name in pairs:
+                        os.rename(name, path.rpartition("/")[2], src_dir_fd=self._staging, dst_dir_fd=handle)
+                        self.summary.written += 1
+            except OSError as error:
+                raise self._write_error(path, 0, error) from error
         self._pending.clear()
 
-    def _stage_journal(self) -> None:
-        """After a kill between the renames and the manifest, the next run must know these files as ours."""
-        write_file(_JOURNAL, self._staging, 0o600, "\n".join(path for path, _ in self._pending).encode())
+    def _synchronise(self) -> None:
+        """Put everything staged on the disk, and the list of it.
+
+        After a kill between the renames and the manifest, the next run must know these files as ours.
+        """
+        journal = "\n".join(path for path, _ in self._pending).encode()
+        try:
+            write_file(_JOURNAL, self._staging, 0o600, journal)
+            sync_files(self._staging, [_JOURNAL, *(name for _, name in self._pending)])
+        except OSError as error:
+            size = sum(self._artifacts[path].size for path, _ in self._pending)
+            raise self._write_error("", size, error) from error
 
     def _remove(self, path: str) -> None:
         """Remove a stale file, unless somebody changed it; then its folder, if that was the last one."""
@@ -376,10 +388,13 @@ class OutputFolder:
         with contextlib.suppress(FileNotFoundError):
             if read_file(manifest.NAME, self._root, manifest.MAX_BYTES) == data:
                 return
-        write_file(manifest.NAME, self._staging, 0o644, data)
-        sync_files(self._staging, [manifest.NAME])
-        os.rename(manifest.NAME, manifest.NAME, src_dir_fd=self._staging, dst_dir_fd=self._root)
-        sync_files(self._root, ["."])
+        try:
+            write_file(manifest.NAME, self._staging, 0o644, data)
+            sync_files(self._staging, [manifest.NAME])
+            os.rename(manifest.NAME, manifest.NAME, src_dir_fd=self._staging, dst_dir_fd=self._root)
+            sync_files(self._root, ["."])
+        except OSError as error:
+            raise self._write_error(manifest.NAME, len(data), error) from error
 
 
 def _mode(secret: bool) -> int:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from imagegen.backends.budgets import BudgetCheck
-from imagegen.backends.cloudinit import Seed
+from imagegen.backends.cloudinit import CloudInit, Seed
 from imagegen.backends.install import PROGRAM, UNIT
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import Target
+from tests.backends.nodeplans import FakeStore, make_cluster, make_file, make_node_plan
+from tests.backends.test_writefiles import AWKWARD
 from tests.judges.seeds import list_entries, lower_all
 from tests.judges.tools import Tool
 
@@ -170,3 +174,43 @@ def test_the_install_unit_is_sound(systemd_analyze: Tool, seeds: dict[str, Seed]
     done = systemd_analyze.run("verify", "--man=no", path)
     findings = [line for line in done.stderr.splitlines() if UNIT in line]
     assert (done.returncode, findings) == (0, [])
+
+
+DECODER = """
+import hashlib, json, sys
+from cloudinit import util
+from cloudinit.config.cc_write_files import canonicalize_extraction, extract_contents
+with open(sys.argv[1], "rb") as stream:
+    document = util.load_yaml(util.decode_binary(stream.read()))
+sums = {}
+for entry in document["write_files"]:
+    body = extract_contents(entry["content"], canonicalize_extraction(entry.get("encoding")))
+    sums[entry["path"]] = hashlib.sha256(util.encode_text(body)).hexdigest()
+print(json.dumps(sums))
+"""
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+def test_cloud_init_writes_the_bytes_of_the_plan(
+    suite: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Texts that templates, YAML, shells and terminals like to change, and bytes that are no text."""
+    cloud_init: Tool = request.getfixturevalue(f"cloud_init_{suite}")
+    bodies: dict[str, bytes] = {f"/awkward/{i}": text.encode() for i, text in enumerate(AWKWARD)}
+    bodies |= {"/binary": bytes(range(256)) * 20, "/large": b"one line of many\n" * 70_000}
+    cluster = make_cluster()
+    plan = make_node_plan(cluster, "worker-0", own=[make_file(path, body) for path, body in bodies.items()])
+    (tmp_path / "user-data").write_bytes(CloudInit(cluster, FakeStore()).lower_node(plan).user_data)
+    done = subprocess.run(
+        [cloud_init.argv[0], "-c", DECODER, tmp_path / "user-data"],
+        env=cloud_init.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        path: hashlib.sha256(body).hexdigest() for path, body in bodies.items()
+    }
