@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -98,7 +98,7 @@ class Ignore:
     unreadable: bool = False
 
 
-Decision = Approve | Deny | Ignore
+Decision = Union[Approve, Deny, Ignore]
 
 
 class _Refused(Exception):

@@ -10,8 +10,8 @@ import pytest
 from imagegen.resources import find_resource
 from tests.judges.tools import Tool
 
-#: Ubuntu 22.04
-OLDEST_PYTHON = (3, 10)
+#: Oracle Linux 9
+OLDEST_PYTHON = (3, 9)
 
 
 def list_programs(interpreter: str) -> list[Path]:

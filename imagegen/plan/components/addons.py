@@ -18,6 +18,8 @@ from imagegen.plan.items import ContainerImage, File, Fragment, Item, Origin, Ph
 _DNS_ORIGIN = Origin("component addons", reason="cluster DNS")
 _FLANNEL_ORIGIN = Origin("component addons", reason="network.cni is flannel")
 
+_NOTHING = Fragment()
+
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     items: list[Item] = []
@@ -31,7 +33,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """Nothing: add-ons do not differ from node to node."""
-    return Fragment()
+    return _NOTHING
 
 
 def _plan_coredns(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:

@@ -39,7 +39,7 @@ MAX_BRIDGE_NODES = 256
 _CNI_VERSION = "1.0.0"
 #: what flannel's own manifest says; its plug-in took no newer version for years
 _FLANNEL_CNI_VERSION = "0.3.1"
-_ORIGIN = Origin("component cni", reason="network.cni")
+_ORIGIN = Origin("component cni", reason="pods get their network as network.cni says")
 
 BRIDGE_NEEDS_ADDRESS = register_code(
     "IMG420",
@@ -69,6 +69,8 @@ _PLUGINS_OF = {
     Cni.FLANNEL: ("loopback", "bridge", "host-local", "portmap"),
 }
 
+_NOTHING = Fragment()
+
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Workers: plug-ins and configuration. Masters too get the pod routes of ``bridge``, for
@@ -91,7 +93,7 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     """Workers with ``bridge``: the configuration with this node's own pod range."""
     network = ctx.cluster.network
     if network.cni is not Cni.BRIDGE or not node.has(Role.WORKER) or node.address is None:
-        return Fragment()
+        return _NOTHING
     return Fragment(
         (
             File(

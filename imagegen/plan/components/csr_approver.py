@@ -23,11 +23,13 @@ _ORIGIN = Origin(
     "component csr_approver", reason="signs off only the kubelet certificates that the cluster file allows"
 )
 
+_NOTHING = Fragment()
+
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Masters: several run it at once; the API server's resource versions let one of them decide."""
     if Role.MASTER not in roles:
-        return Fragment()
+        return _NOTHING
     return Fragment(
         (
             Group(phase=Phase.BAKE, origin=_ORIGIN, name=_USER),
@@ -53,7 +55,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """Nothing: all masters follow one policy."""
-    return Fragment()
+    return _NOTHING
 
 
 def render_policy(cluster: Cluster) -> str:

@@ -45,17 +45,19 @@ _ORIGIN = Origin(
     "component first_boot", reason="tells a new API server what TLS bootstrap and the admin need"
 )
 
+_NOTHING = Fragment()
+
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Masters: kubectl, the objects, the tokens, and the service that applies them."""
     if Role.MASTER not in roles:
-        return Fragment()
+        return _NOTHING
     return Fragment((*_plan_bake(ctx), *_plan_boot(ctx)))
 
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """Nothing: every master gets the same files, since any of them may be the first to boot."""
-    return Fragment()
+    return _NOTHING
 
 
 @cache

@@ -17,11 +17,13 @@ STATISTICS_PORT = 8404
 
 _ORIGIN = Origin("component load_balancer", reason="spreads API connections over the masters that are ready")
 
+_NOTHING = Fragment()
+
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Every load balancer is the same; the CA is all they know of the cluster's PKI."""
     if Role.LB not in roles:
-        return Fragment()
+        return _NOTHING
     return Fragment(
         (
             Package(phase=Phase.BAKE, origin=_ORIGIN, name="haproxy"),
@@ -61,7 +63,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """Nothing: load balancers do not differ."""
-    return Fragment()
+    return _NOTHING
 
 
 #: A server that takes no anonymous requests answers 401 once it serves at all; this sees it die, not become
