@@ -19,6 +19,20 @@ from imagegen.diagnostics import Report
 from imagegen.errors import InputError, UsageError
 from imagegen.model.cluster import Target
 from imagegen.pki.store import SecretStore
+from imagegen.plan.items import (
+    Binary,
+    ContainerImage,
+    Directory,
+    File,
+    Group,
+    KernelModule,
+    Login,
+    Package,
+    Port,
+    Sysctl,
+    Unit,
+    User,
+)
 from imagegen.plan.plan import Plan
 from imagegen.progress import Event, Progress, StepAdvanced, StepDone
 from tests.backends.nodeplans import make_cluster, make_file
@@ -237,3 +251,77 @@ def test_progress_is_told(plan: Plan, store: SecretStore, tmp_path: Path) -> Non
         "writing nodes",
         "naming files",
     ]
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    nodes = ("{name: all-0, roles: [etcd, master, worker], address: 10.240.0.10}",)
+    return make_plan(write_cluster(tmp_path_factory.mktemp("stock"), nodes, more="image: {mode: stock}\n"))
+
+
+class TestStock:
+    """Without a golden image, user-data alone must bring everything that the plan asks for."""
+
+    def test_every_item_of_the_plan_is_in_user_data(self, stock: Plan, tmp_path: Path) -> None:
+        render(stock, SecretStore(tmp_path / "secrets"), tmp_path / "out")
+        document = yaml.safe_load((tmp_path / "out/nodes/all-0/user-data").read_bytes())
+        entries = {entry["path"]: entry for entry in document["write_files"]}
+        tables = {
+            name: [
+                row.split("\t") for row in entries[f"/etc/imagegen/install/{name}"]["content"].splitlines()
+            ]
+            for name in ("parts", "directories", "units")
+        }
+        sysctls = entries["/etc/sysctl.d/90-imagegen.conf"]["content"].splitlines()
+        modules = entries["/etc/modules-load.d/90-imagegen.conf"]["content"].splitlines()
+        plan = stock.node_plan("all-0")
+        seen: set[str] = set()
+        for item in (*plan.role_plan.items, *plan.items):
+            seen.add(type(item).__name__)
+            match item:
+                case File():
+                    entry = entries[item.path]
+                    assert entry["permissions"] == item.mode
+                    assert entry.get("owner", "root:root") == f"{item.owner}:{item.group}"
+                case Package():
+                    assert item.name in document["packages"]
+                case User() | Login():
+                    assert item.name in [user["name"] for user in document["users"]]
+                case Group():
+                    assert item.name in document["groups"]
+                case Binary():
+                    assert item.path in [row[4] for row in tables["parts"]]
+                case Directory():
+                    assert [item.mode, item.owner, item.group, item.path] in tables["directories"]
+                case Sysctl():
+                    assert f"{item.key} = {item.value}" in sysctls
+                case KernelModule():
+                    assert item.name in modules
+                case Unit():
+                    _check_unit(item, entries, tables["units"])
+                case Port() | ContainerImage():
+                    # the packet filter is a file of the plan; images are pulled when they are used
+                    pass
+                case _:
+                    raise AssertionError(type(item))
+        assert seen >= {"File", "Package", "User", "Group", "Login", "Binary", "Directory", "Sysctl", "Unit"}
+
+    def test_downloads_are_checked(self, stock: Plan, tmp_path: Path) -> None:
+        render(stock, SecretStore(tmp_path / "secrets"), tmp_path / "out")
+        document = yaml.safe_load((tmp_path / "out/nodes/all-0/user-data").read_bytes())
+        (parts,) = [e["content"] for e in document["write_files"] if e["path"].endswith("install/parts")]
+        rows = [row.split("\t") for row in parts.splitlines()]
+        assert len(rows) > 10
+        for url, checksum, kind, member, path in rows:
+            assert url.startswith("https://")
+            assert checksum.startswith("https://") or re.fullmatch("[0-9a-f]{64}", checksum)
+            assert (member == "-") is (kind == "raw")
+            assert path.startswith("/")
+        assert rows == sorted(rows)
+
+
+def _check_unit(unit: Unit, entries: dict[str, dict[str, str]], rows: list[list[str]]) -> None:
+    if unit.content is not None:
+        assert entries[f"/etc/systemd/system/{unit.name}"]["content"] == unit.content
+    action = {"enabled": "enable", "disabled": "disable", "masked": "mask", "static": None}[unit.state.value]
+    assert {row[0] for row in rows if row[1] == unit.name} >= ({action} if action else set())
