@@ -199,7 +199,6 @@ class SecretStore:
         """Stage every file, synchronise, rename each into place, synchronise the directories."""
         with self.lock():
             staging = f"{self.root}/{_STAGING}"
-            shutil.rmtree(staging, ignore_errors=True)
             try:
                 os.mkdir(staging, 0o700)
                 moves = [
@@ -283,6 +282,8 @@ class SecretStore:
             raise StoreError(f"cannot lock the secret store {self.root}: {error}") from error
         try:
             _wait_for_lock(handle, self.root, timeout)
+            # what a killed run left; nobody else can be at work now
+            shutil.rmtree(f"{self.root}/{_STAGING}", ignore_errors=True)
             self._lock_depth = 1
             yield
         finally:
