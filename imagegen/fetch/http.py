@@ -163,7 +163,7 @@ class HttpClient:
         for _ in range(_MAX_REDIRECTS):
             if self.cancel.is_set():
                 raise Cancelled
-            response = self._request(place, offset, with_login=_same_host(place, url))
+            response = self._request(place, offset, login=url if _same_host(place, url) else "")
             try:
                 if self._needs_token(place, url, response):
                     continue
@@ -179,7 +179,8 @@ class HttpClient:
             f"{redact(url)}: redirected more than {_MAX_REDIRECTS} times", code=REFUSED, permanent=True
         )
 
-    def _request(self, url: str, offset: int, *, with_login: bool) -> urllib3.BaseHTTPResponse:
+    def _request(self, url: str, offset: int, *, login: str) -> urllib3.BaseHTTPResponse:
+        """Ask for ``url``; ``login`` is the URL whose token, or user and password, may be shown to it."""
         # Parts are compared byte by byte, so no server may compress them on the way.
         headers = {"User-Agent": f"imagegen/{__version__}", "Accept-Encoding": "identity"}
         if offset:
@@ -187,11 +188,12 @@ class HttpClient:
         parts = urlsplit(url)
         if "/manifests/" in parts.path:
             headers["Accept"] = ", ".join(MANIFEST_TYPES)
-        if with_login and (token := self._tokens.get(token_scope(url))):
+        owner = urlsplit(login)
+        if token := self._tokens.get(token_scope(login)):
             headers["Authorization"] = f"Bearer {token}"
-        elif with_login and parts.username is not None:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            headers |= urllib3.make_headers(basic_auth=login)
+        elif owner.username is not None:
+            words = f"{unquote(owner.username)}:{unquote(owner.password or '')}"
+            headers |= urllib3.make_headers(basic_auth=words)
         return self._pool(parts.scheme, parts.hostname or "").request(
             "GET",
             redact(url),
@@ -206,7 +208,7 @@ class HttpClient:
     def _needs_token(self, place: str, url: str, response: urllib3.BaseHTTPResponse) -> bool:
         """Whether a registry asked for a token that is there now; registries want one even from anybody."""
         challenge = read_challenge(response.headers.get("WWW-Authenticate", ""))
-        scope = token_scope(place)
+        scope = token_scope(url)
         if response.status != 401 or not challenge or scope in self._tokens or not _same_host(place, url):
             return False
         realm = challenge.pop("realm", "")
@@ -286,7 +288,8 @@ def _follow(first: str, place: str, location: str) -> str:
 
 
 def _same_host(one: str, other: str) -> bool:
-    return urlsplit(one)[:2] == urlsplit(other)[:2]
+    a, b = urlsplit(one), urlsplit(other)
+    return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
 
 
 def _range_start(response: urllib3.BaseHTTPResponse) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -36,8 +37,7 @@ class Site:
     base: str
     files: dict[str, Answers] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
-    logins: list[tuple[str, str]] = field(default_factory=list)
-    accepts: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[tuple[str, Message]] = field(default_factory=list)
 
     def put(self, path: str, body: bytes, *troubles: int | str, **headers: str) -> str:
         """Hold a file; returns its URL."""
@@ -50,6 +50,10 @@ class Site:
         url = self.put(f"/{name}", body, *troubles)
         self.put(f"/{name}.sha256", f"{sha256(body)}  {name}\n".encode())
         return Download(name=name, version="1.0.0", url=url, checksum_url=f"{url}.sha256")
+
+    def shown(self, header: str, part_of_path: str) -> list[str]:
+        """What each request for such a path said in a header."""
+        return [headers.get(header, "") for path, headers in self.headers if part_of_path in path]
 
     def count(self, path: str) -> int:
         return sum(path == p for p, _ in self.requests)
@@ -66,8 +70,7 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range", "")
             site.requests.append((self.path, asked))
-            site.logins.append((self.path, self.headers.get("Authorization", "")))
-            site.accepts.append((self.path, self.headers.get("Accept", "")))
+            site.headers.append((self.path, self.headers))
             answers = site.files.get(self.path)
             if answers is None:
                 self.send_error(404)

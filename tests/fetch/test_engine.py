@@ -115,8 +115,16 @@ def test_mirror_gets_its_login_and_messages_do_not(site: Site, fetch: Fetcher) -
     with pytest.raises(FetchError) as caught:
         fetch(kubelet, mirror=site.base.replace("//", "//ann:s3cret-word@"), offline=True)
     assert "s3cret-word" not in str(caught.value)
-    assert dict(site.logins)["/dl.example.invalid/kubelet"].startswith("Basic ")
-    assert dict(site.logins)["/other"] == ""
+    assert site.shown("Authorization", "/dl.example.invalid/kubelet")[0].startswith("Basic ")
+    assert site.shown("Authorization", "/other") == [""]
+
+
+def test_login_stays_with_its_host(site: Site, fetch: Fetcher) -> None:
+    site.put("/dl.example.invalid/kubelet", b"", f"redirect:{site.base}/other")
+    site.put("/other", BODY)
+    kubelet = Download(name="kubelet", version="1", url="https://dl.example.invalid/kubelet")
+    fetch(kubelet, mirror=site.base.replace("//", "//ann:s3cret-word@"))
+    assert site.shown("Authorization", "/other")[0].startswith("Basic ")
 
 
 def test_missing_mirror_folder_is_a_usage_error(fetch: Fetcher, tmp_path: Path) -> None:

@@ -91,10 +91,11 @@ def test_next_run_resumes_what_the_last_one_left(site: Site, fetch: Fetcher) -> 
     assert ("/kubelet", "bytes=400000-") in site.requests
 
 
-@pytest.mark.parametrize("trouble", ["no-range", "wrong-range"])
-def test_server_without_ranges_starts_anew(site: Site, fetch: Fetcher, trouble: str) -> None:
+@pytest.mark.parametrize(("trouble", "requests"), [("no-range", 2), ("wrong-range", 3)])
+def test_server_without_ranges_starts_anew(site: Site, fetch: Fetcher, trouble: str, requests: int) -> None:
     kubelet = site.put_part("kubelet", BODY, "stop:400000", trouble)
     assert fetch(kubelet).of(kubelet).path.read_bytes() == BODY
+    assert site.count("/kubelet") == requests
 
 
 def test_old_bytes_of_another_file_are_thrown_away(site: Site, fetch: Fetcher) -> None:
@@ -177,6 +178,7 @@ def test_download_is_never_decompressed_on_the_way(site: Site, fetch: Fetcher) -
     archive = site.put_part("x.tar.gz", body)
     site.files["/x.tar.gz"].headers["Content-Encoding"] = "gzip"
     assert fetch(archive).of(archive).path.read_bytes() == body
+    assert site.shown("Accept-Encoding", "/x.tar.gz") == ["identity"] * 2
 
 
 def test_corrupt_cache_file_is_fetched_anew(site: Site, fetch: Fetcher) -> None:

@@ -135,7 +135,7 @@ def test_token_is_fetched_and_shown(site: Site, fetch: Fetcher) -> None:
     token = site.put("/token?service=here&scope=repository%3Aa%3Apull", b'{"token": "tok-123"}')
     mirror = put_image(site, INDEX, f"challenge:{token.partition('?')[0]}")
     pull(fetch, mirror)
-    shown = [login for path, login in site.logins if "/v2/" in path]
+    shown = site.shown("Authorization", "/v2/")
     assert shown[0] == ""
     assert set(shown[1:]) == {"Bearer tok-123"}
 
@@ -157,8 +157,8 @@ def test_registry_that_never_accepts_the_token(site: Site, fetch: Fetcher) -> No
 
 def test_manifest_types_are_asked_for(site: Site, fetch: Fetcher) -> None:
     pull(fetch, put_image(site))
-    assert site.accepts
-    assert all("image.index" in accept for path, accept in site.accepts if "/manifests/" in path)
+    assert len(site.shown("Accept", "/manifests/")) == 3
+    assert all("image.index" in accept for accept in site.shown("Accept", "/manifests/"))
 
 
 @pytest.mark.parametrize(
