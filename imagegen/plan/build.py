@@ -108,8 +108,7 @@ class _Builder:
         opinions: list[Opinion] = list(self.profiles.opinions(self.ctx.cluster, roles))
         for component in COMPONENTS:
             opinions += opinions_of(component.plan_role(self.ctx, roles))
-        ports = [o.item for o in opinions if isinstance(o.item, Port)]
-        opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, ports))
+        opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, _merge_ports(opinions)))
         items = merge_opinions(opinions, report, self.replacements)
         spans = {o.item.identity: o.span for o in opinions if o.span is not None}
         has_foreign_packages = bool(self.ctx.cluster.image.packages) or any(
@@ -134,6 +133,13 @@ class _Builder:
         own = drop_contradicted(own, shared, self._spans[node.roles], report)
         merge_opinions(map(Opinion, [*shared.values(), *own]), report, Replacements())
         check_node_items(node, own, shared, report)
+
+
+def _merge_ports(opinions: Iterable[Opinion]) -> list[Port]:
+    """The port table as it will be; what is wrong with it is found when everything is merged."""
+    ports = [opinion for opinion in opinions if isinstance(opinion.item, Port)]
+    merged = merge_opinions(ports, Report(), Replacements())
+    return [item for item in merged if isinstance(item, Port)]
 
 
 def _sample_nodes(cluster: Cluster) -> Iterable[Node]:

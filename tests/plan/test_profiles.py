@@ -499,3 +499,17 @@ def test_a_misspelt_unit_gets_a_suggestion(tmp_path: Path) -> None:
     assert [(f.code, f.hint) for f in report.findings] == [
         ("IMG226", "did you mean systemd-resolved.service?")
     ]
+
+
+def test_a_replaced_port_is_the_only_one_in_the_packet_filter(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "base.yaml").write_text(
+        "ports: [{port: 22, purpose: ssh, sources: [10.240.0.0/24], replace: true}]\n"
+    )
+    plan = make_plan(write_cluster(tmp_path), [folder])
+    for role_plan in plan.role_plans:
+        ruleset = next(i for i in role_plan.items if i.identity == ("path", "/etc/imagegen/firewall.nft"))
+        assert isinstance(ruleset, File)
+        lines = [line.strip() for line in str(ruleset.content[0]).splitlines() if "dport 22 " in line]
+        assert lines == ['ip saddr { 10.240.0.0/24 } tcp dport 22 accept comment "ssh"']
