@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imagegen.backends.install import UNIT, lower_install
+from imagegen.backends.install import UNIT, list_packages, lower_install
 from imagegen.backends.material import check_ref, is_secret
 from imagegen.backends.networkconfig import emit_network_config
 from imagegen.backends.settings import lower_settings
@@ -24,7 +24,6 @@ from imagegen.pki.resolve import resolve_content
 from imagegen.pki.store import SecretReader
 from imagegen.plan.basesystem import known_groups, known_users
 from imagegen.plan.items import (
-    Binary,
     File,
     Group,
     Item,
@@ -35,9 +34,6 @@ from imagegen.plan.items import (
     User,
 )
 from imagegen.plan.plan import NodePlan, RolePlan
-
-#: what the install script downloads with
-_DOWNLOAD_PACKAGES = ("ca-certificates", "curl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +234,7 @@ class CloudInit:
         return modules
 
     def _lower_packages(self, items: Sequence[Item]) -> dict[str, object]:
-        names = {item.name for item in items if isinstance(item, Package)}
-        if self._stock and any(isinstance(item, Binary) for item in items):
-            names |= set(_DOWNLOAD_PACKAGES)
+        names = list_packages(items)
         modules: dict[str, object] = {
             "package_update": bool(names),
             "package_upgrade": False,
@@ -253,7 +247,7 @@ class CloudInit:
                     "preserve_sources_list": True,
                     "conf": 'APT::Install-Recommends "false";\n',
                 }
-            modules["packages"] = sorted(names)
+            modules["packages"] = names
         return modules
 
 

@@ -16,6 +16,7 @@ from imagegen.plan.items import (
     File,
     Item,
     Origin,
+    Package,
     Phase,
     Symlink,
     Unit,
@@ -26,6 +27,7 @@ from imagegen.resources import find_resource
 UNIT = "imagegen-install.service"
 PROGRAM = "/usr/local/lib/imagegen/install"
 TABLES = "/etc/imagegen/install"
+_DOWNLOAD_PACKAGES = frozenset({"ca-certificates", "curl"})
 _DONE = "/var/lib/imagegen/install.done"
 
 #: configuration that a daemon of a stock image has read before cloud-init wrote ours
@@ -41,6 +43,7 @@ def lower_install(items: Sequence[Item], releases: Releases, checksums: Mapping[
     with the sum that the release site publishes. Raises ImagegenError when there is neither.
     """
     tables = {
+        "packages": [[name] for name in list_packages(items)],
         "parts": _list_parts(items, releases, checksums),
         "directories": _list_directories(items),
         "links": sorted([item.target, item.path] for item in items if isinstance(item, Symlink)),
@@ -51,6 +54,15 @@ def lower_install(items: Sequence[Item], releases: Releases, checksums: Mapping[
     files = [_file(PROGRAM, _read_script(), "0755"), _file(f"/etc/systemd/system/{UNIT}", _UNIT_TEXT)]
     files += [_file(f"{TABLES}/{name}", _emit_table(rows)) for name, rows in tables.items() if rows]
     return files
+
+
+def list_packages(items: Iterable[Item]) -> list[str]:
+    """The packages that ``items`` ask for, and what the script downloads with when it downloads; sorted."""
+    wanted = list(items)
+    names = {item.name for item in wanted if isinstance(item, Package)}
+    if any(isinstance(item, Binary) for item in wanted):
+        names |= _DOWNLOAD_PACKAGES
+    return sorted(names)
 
 
 def _file(path: str, text: str, mode: str = "0644") -> File:

@@ -168,6 +168,7 @@ class TestStock:
             "/etc/modules-load.d/90-imagegen.conf",
             "/etc/systemd/system/etcd.service",
             "/etc/systemd/system/imagegen-install.service",
+            "/etc/imagegen/install/packages",
             "/etc/imagegen/install/units",
             "/usr/local/lib/imagegen/install",
         } == set(entries(seed))
@@ -201,6 +202,7 @@ class TestStock:
         )
         seed = lower([binary], cluster=STOCK)
         assert read_user_data(seed)["packages"] == ["ca-certificates", "curl"]
+        assert entries(seed)["/etc/imagegen/install/packages"]["content"] == "ca-certificates\ncurl\n"
         (row,) = entries(seed)["/etc/imagegen/install/parts"]["content"].splitlines()
         url = "https://dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubelet"
         assert row.split("\t") == [url, f"{url}.sha256", "raw", "-", "/usr/local/bin/kubelet"]

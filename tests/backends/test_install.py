@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import shutil
 import ssl
 import subprocess
 import tarfile
@@ -128,11 +129,11 @@ class Machine:
     def write(self, table: str, *rows: tuple[str, ...]) -> None:
         (self.tables / table).write_text("".join("\t".join(row) + "\n" for row in rows))
 
-    def install(self) -> subprocess.CompletedProcess[str]:
+    def install(self, path: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", str(find_resource("cloud-init", "install"))],
+            ["/bin/sh", str(find_resource("cloud-init", "install"))],
             env={
-                "PATH": os.environ["PATH"],
+                "PATH": path or os.environ["PATH"],
                 "IMAGEGEN_ROOT": str(self.root),
                 "IMAGEGEN_TABLES": str(self.tables),
                 "CURL_CA_BUNDLE": str(self.site.authority),
@@ -238,6 +239,42 @@ def test_a_redirect_to_plain_http_is_refused(machine: Machine) -> None:
     machine.site.files["/v1/raw"] = b"http://127.0.0.1:1/raw"
     machine.write("parts", (f"{url}/v1/raw", sha256(RAW), "raw", "-", f"{BIN}/raw"))
     assert machine.install().returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("manager", "query", "wanted"),
+    [
+        (
+            "apt-get",
+            "dpkg-query",
+            "--quiet --yes --no-install-recommends -o Dpkg::Options::=--force-confold install",
+        ),
+        ("dnf", "rpm", "--assumeyes install"),
+        ("yum", "rpm", "--assumeyes install"),
+    ],
+)
+def test_packages_that_cloud_init_could_not_install(
+    machine: Machine, tmp_path: Path, manager: str, query: str, wanted: str
+) -> None:
+    """On a system of each family, made of scripts that write down how they are called."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    installed = (
+        '[ "$name" != curl ]'
+        if query == "rpm"
+        else 'if [ "$name" = curl ]; then exit 1; else echo installed; fi'
+    )
+    (programs / query).write_text(f"#!/bin/sh\nfor name; do :; done\n{installed}\n")
+    (programs / manager).write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/log\n')
+    for name in ("sh", "mkdir", "cat", "awk", "tr", "install", "mv", "rm", "ln"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    for program in (query, manager):
+        (programs / program).chmod(0o755)
+    machine.write("packages", ("chrony",), ("curl",))
+    done = machine.install(path=str(programs))
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "log").read_text().splitlines()
+    assert calls[-1] == f"{wanted} curl"
 
 
 def test_directories_and_links(machine: Machine) -> None:
