@@ -7,7 +7,7 @@ whether it was written without quotes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -15,7 +15,8 @@ from imagegen.diagnostics import Report, Span, register_code
 
 MAX_DEPTH = 64
 #: nodes after aliases and merge keys are followed; a cluster of 10,000 nodes has about 120,000
-MAX_NODES = 300_000
+MAX_NODES = 250_000
+MAX_MISTAKES = 100
 
 DUPLICATE_KEY = register_code(
     "IMG006",
@@ -37,7 +38,13 @@ LIMIT = register_code(
     "IMG009",
     "the document is nested too deeply or grows too large",
     f"Nesting is limited to {MAX_DEPTH} levels and the document to {MAX_NODES:,} nodes, counted after "
-    "aliases and merge keys are followed. A few bytes of aliases can otherwise fill any memory.",
+    "aliases and merge keys are followed. A few bytes of aliases can otherwise fill any memory. A cluster "
+    "file has at most 20,000 nodes, and 1,000 entries in any other list.",
+)
+MANY = register_code(
+    "IMG012",
+    "there are too many mistakes to go on",
+    "Reading stops after a hundred duplicate keys and tags. Such a file is most likely not a cluster file.",
 )
 ALIAS = register_code(
     "IMG010",
@@ -148,6 +155,7 @@ class TreeBuilder:
         self.file = file
         self.report = report
         self.count = 0
+        self.mistakes = 0
         self.anchors: dict[str, tuple[YamlNode, int]] = {}
         self.open_anchors: dict[str, YamlNode] = {}
         self.stack: list[YamlNode] = []
@@ -183,7 +191,18 @@ class TreeBuilder:
             self.report.error(DOCUMENTS, "the file is empty", Span(self.file, 1, 1))
         return self.root
 
-    def fail(self, code: str, message: str, event: Any, hint: str) -> None:
+    def report_mistake(
+        self, code: str, message: str, span: Span, hint: str, also: tuple[Span, ...] = ()
+    ) -> None:
+        """Reading goes on after a mistake, but not forever."""
+        self.report.error(code, message, span, hint=hint, also=also)
+        self.mistakes += 1
+        if self.mistakes == MAX_MISTAKES:
+            message = f"stopped after {MAX_MISTAKES} mistakes"
+            self.report.error(MANY, message, span, hint="is this the right file?")
+            raise _LimitExceeded
+
+    def fail(self, code: str, message: str, event: Any, hint: str) -> NoReturn:
         line, column, end = self.place(event)
         self.report.error(code, message, Span(self.file, line, column, end), hint=hint)
         raise _LimitExceeded
@@ -202,9 +221,8 @@ class TreeBuilder:
                 "!!" + tag.removeprefix("tag:yaml.org,2002:") if tag.startswith("tag:yaml.org,2002:") else tag
             )
             hint = "remove the tag; put a text that begins with ! in quotes"
-            self.report.error(
-                TAG, f"the tag {shorten(shown)} is not allowed", Span(self.file, line, column, end), hint=hint
-            )
+            place = Span(self.file, line, column, end)
+            self.report_mistake(TAG, f"the tag {shorten(shown)} is not allowed", place, hint)
 
     def grow(self, by: int, event: Any) -> None:
         self.count += by
@@ -275,7 +293,6 @@ class TreeBuilder:
                 event,
                 "put a text that begins with * in quotes",
             )
-            return
         node, size = found
         self.grow(size, event)
         self.attach(node)
@@ -302,14 +319,8 @@ class TreeBuilder:
             return
         first = parent.entries.get(key.text)
         if first is not None:
-            hint = "keep one of the two"
-            self.report.error(
-                DUPLICATE_KEY,
-                f"the key {shorten(key.text)!r} is given twice",
-                key.span,
-                hint=hint,
-                also=[first[0].span],
-            )
+            message = f"the key {shorten(key.text)!r} is given twice"
+            self.report_mistake(DUPLICATE_KEY, message, key.span, "keep one of the two", (first[0].span,))
             return
         parent.entries[key.text] = (key, node)
 
@@ -320,7 +331,7 @@ class TreeBuilder:
             if not isinstance(source, MappingNode):
                 hint = "<< takes a mapping, usually an alias"
                 message = f"wanted a mapping to merge, got a {source.kind}"
-                self.report.error(ALIAS, message, key.span, hint=hint)
+                self.report_mistake(ALIAS, message, key.span, hint)
                 continue
             for name, entry in source.entries.items():
                 node.entries.setdefault(name, entry)

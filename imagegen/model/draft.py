@@ -15,6 +15,7 @@ from imagegen.model.document import ClusterFile, NodeEntry
 from imagegen.model.findings import Location, add_finding, find_node, model_location, path_text, place_of
 from imagegen.model.scalars import WRONG_TYPE, describe
 from imagegen.source import MappingNode, PlainText, SequenceNode, YamlNode, to_data
+from imagegen.yamltree import LIMIT
 
 MORE = register_code(
     "IMG199",
@@ -113,13 +114,18 @@ _SECTIONS: dict[Location, type[BaseModel]] = {
 
 #: more findings about the spelling of one file than this are counted, not listed
 MAX_FINDINGS = 500
+#: how many entries a list or mapping may have: the nodes, something in a node, everything else
+MAX_CLUSTER_NODES = 20_000
+MAX_NODE_ENTRIES = 32
+MAX_ENTRIES = 1_000
+_CHUNK = 500
 
 
 def read_draft(root: YamlNode, report: Report) -> Draft | None:
     """Validate the nodes against the schema; every finding goes to ``report``.
 
     What is wrong is replaced by a stand-in and tainted, so that the checks still find everything else. None
-    when the text is not a mapping at all.
+    when the text is not a mapping at all, or when there is so much wrong that the rest would say nothing.
     """
     data = to_data(root)
     if not isinstance(data, dict):
@@ -127,29 +133,81 @@ def read_draft(root: YamlNode, report: Report) -> Draft | None:
             WRONG_TYPE, f"wanted a mapping with version, name and nodes, got {describe(data)}", root.span
         )
         return None
+    if not _check_sizes(data, root, report):
+        return None
     tainted: set[str] = set()
     for attempt in range(4):
         try:
             document = ClusterFile.model_validate(data)
         except ValidationError as failure:
+            if failure.error_count() > MAX_FINDINGS:
+                _report_first(data, failure.error_count(), root, report)
+                return None
             # a list whose entries are all bad is also called too short; that says nothing more
             errors = [
                 e for e in failure.errors(include_url=False) if e["type"] != "too_short" or not e["input"]
             ]
             if attempt == 0:
-                _report_errors(errors, root, report)
+                for error in errors:
+                    add_finding(error, root, _SECTIONS, report)
             _replace_bad(data, errors, tainted)
         else:
             return Draft(document, SpanMap(root), tainted)
     return None
 
 
-def _report_errors(errors: list[ErrorDetails], root: YamlNode, report: Report) -> None:
-    for error in errors[:MAX_FINDINGS]:
-        add_finding(error, root, _SECTIONS, report)
-    if len(errors) > MAX_FINDINGS:
-        message = f"and {len(errors) - MAX_FINDINGS} more findings"
-        report.error(MORE, message, root.span, hint="correct those that are listed first")
+def _check_sizes(data: dict[str, Any], root: YamlNode, report: Report) -> bool:
+    """Lists and mappings stay below their limits, so that no file has more findings than memory."""
+    found = 0
+    for location, size, limit in _find_oversized(data):
+        node, key, _ = find_node(root, location)
+        message = f"wanted at most {limit:,} entries, got {size:,}"
+        report.error(LIMIT, message, place_of(node, key), path=path_text(location))
+        found += 1
+        if found == 10:
+            break
+    return not found
+
+
+def _find_oversized(data: dict[str, Any]) -> Iterator[tuple[Location, int, int]]:
+    stack: list[tuple[Location, Any]] = [((), data)]
+    while stack:
+        location, value = stack.pop()
+        if location == ("nodes",):
+            limit = MAX_CLUSTER_NODES
+        else:
+            limit = MAX_NODE_ENTRIES if location[:1] == ("nodes",) else MAX_ENTRIES
+        if len(value) > limit:
+            yield location, len(value), limit
+            continue
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        stack += [((*location, key), inner) for key, inner in entries if isinstance(inner, dict | list)]
+
+
+def _report_first(data: dict[str, Any], count: int, root: YamlNode, report: Report) -> None:
+    """The first MAX_FINDINGS findings of very many. Nodes go in pieces, so that only some exist at a time."""
+    nodes = data.get("nodes")
+    pieces = range(0, len(nodes), _CHUNK) if isinstance(nodes, list) and nodes else range(1)
+    listed = 0
+    for start in pieces:
+        piece = {"nodes": nodes[start : start + _CHUNK]} if isinstance(nodes, list) else {}
+        try:
+            ClusterFile.model_validate(data | piece)
+        except ValidationError as failure:
+            for error in failure.errors(include_url=False):
+                location = model_location(error["loc"])
+                is_node = location[0] == "nodes" and len(location) > 1
+                if not is_node and start:
+                    continue
+                if is_node:
+                    error["loc"] = ("nodes", int(location[1]) + start, *location[2:])
+                if listed < MAX_FINDINGS:
+                    add_finding(error, root, _SECTIONS, report)
+                    listed += 1
+        if listed == MAX_FINDINGS:
+            break
+    message = f"and {count - listed:,} more findings"
+    report.error(MORE, message, root.span, hint="correct those that are listed first")
 
 
 def _replace_bad(data: dict[str, Any], errors: list[ErrorDetails], tainted: set[str]) -> None:

@@ -125,7 +125,7 @@ def public_key_problem(line: str) -> str:
     except (binascii.Error, ValueError):
         return f"the {words[kind]} key is damaged: its base64 does not decode"
     if fields[0] != words[kind].encode():
-        return f"wanted a key of type {words[kind]}, got {fields[0].decode('ascii', 'replace')}"
+        return f"wanted a key of type {words[kind]}, got {show(fields[0].decode('ascii', 'replace'))}"
     if len(fields) - 1 != _FIELDS.get(words[kind], 2):
         return f"the {words[kind]} key is damaged: it has the wrong number of parts"
     if words[kind] == "ssh-ed25519" and len(fields[1]) != 32:
