@@ -8,7 +8,7 @@ It owns the table ``inet imagegen`` and touches no other, so it lives beside kub
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from imagegen.emit import emit_unit
 from imagegen.model.cluster import Cluster, Cni, Node, ProxyMode, Role
@@ -100,12 +100,15 @@ def _emit_port(port: Port) -> list[str]:
     rule = f'{port.protocol} dport {numbers} accept comment "{port.purpose}"'
     if not port.sources:
         return [rule]
-    rules = []
-    for family, version in (("ip", 4), ("ip6", 6)):
-        sources = [source for source in port.sources if ip_network(source).version == version]
-        if sources:
-            rules.append(f"{family} saddr {{ {', '.join(sources)} }} {rule}")
-    return rules
+    # nft refuses a set whose ranges overlap
+    networks = [ip_network(source) for source in port.sources]
+    narrow = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
+    wide = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
+    return [
+        f"{family} saddr {{ {sources} }} {rule}"
+        for family, sources in (("ip", ", ".join(map(str, narrow))), ("ip6", ", ".join(map(str, wide))))
+        if sources
+    ]
 
 
 # Loaded before the network is up; stopping it removes our table and nothing else.
