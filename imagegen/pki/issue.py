@@ -132,6 +132,7 @@ def issue_material(
         if any(finding.severity.value == "error" for finding in report.findings[before:]):
             raise InputError(report)
         session.write()
+        store.seal_plain()
     return IssueResult(
         changes=tuple(session.changes), kept=session.kept, stale_nodes=_list_stale_nodes(cluster, store)
     )

@@ -272,6 +272,21 @@ def test_sealing_removes_the_plain_file(tmp_path: Path, identity: tuple[Path, st
     assert sealed.read("pki/ca.key") == b"sealed"
 
 
+def test_plain_store_is_sealed_once_there_are_recipients(tmp_path: Path, identity: tuple[Path, str]) -> None:
+    issue_store(quickstart(), tmp_path / "secrets")
+    sealed = SecretStore(tmp_path / "secrets", recipients=identity[1], identity_file=identity[0])
+    names = sealed.names()
+    key = sealed.read("pki/ca.key")
+    assert issue_material(quickstart(), sealed, Report(), now=NOW).changes == ()
+    left = [
+        path for path in (tmp_path / "secrets").rglob("*") if path.name.endswith((".key", "-token", "-key"))
+    ]
+    assert left == []
+    again = SecretStore(tmp_path / "secrets", recipients=identity[1], identity_file=identity[0])
+    assert again.names() == names
+    assert again.read("pki/ca.key") == key
+
+
 @pytest.mark.parametrize("text", ["nonsense\n", "# only a comment\n", "age1xyz"])
 def test_bad_recipients_are_refused_before_anything_is_written(text: str, tmp_path: Path) -> None:
     store = SecretStore(tmp_path / "secrets", recipients=text)
