@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from imagegen.fetch.cache import Cache, default_cache_dir, hash_file
 from imagegen.fetch.checksums import ChecksumError, parse_checksum
@@ -86,26 +87,43 @@ class FetchRun:
     ) -> tuple[list[FetchedPart], list[FetchFailure]]:
         parts: dict[str, FetchedPart] = {}
         failures: dict[str, FetchFailure] = {}
-        with (
-            progress.step("fetching parts", len(wanted)) as step,
-            ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch") as pool,
-        ):
-            futures = [pool.submit(self.fetch_one, download) for download in wanted]
-            try:
-                for future in as_completed(futures):
-                    outcome = future.result()
-                    if isinstance(outcome, FetchFailure):
-                        failures[outcome.download.url] = outcome
-                        continue
+        with progress.step("fetching parts", len(wanted)) as step:
+            for outcome in self._fetch_in_threads(wanted):
+                if isinstance(outcome, FetchFailure):
+                    failures[outcome.download.url] = outcome
+                else:
                     parts[outcome.download.url] = outcome
                     step.advance(f"{outcome.download} ({outcome.origin})")
-            except BaseException:
-                self.cancel.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
             step.note = f"{len(parts)} parts, {sum(part.size for part in parts.values()) >> 20} MiB"
         order = [download.url for download in wanted]
         return [parts[u] for u in order if u in parts], [failures[u] for u in order if u in failures]
+
+    def _fetch_in_threads(self, wanted: Sequence[Download]) -> Iterator[FetchedPart | FetchFailure]:
+        """Outcomes in the order in which they come."""
+        waiting: SimpleQueue[Download | None] = SimpleQueue()
+        done: SimpleQueue[FetchedPart | FetchFailure | BaseException] = SimpleQueue()
+
+        def work() -> None:
+            while (download := waiting.get()) is not None:
+                try:
+                    done.put(self.fetch_one(download))
+                except BaseException as error:
+                    done.put(error)
+
+        for entry in (*wanted, *[None] * _WORKERS):
+            waiting.put(entry)
+        # Daemons: nobody who presses Ctrl-C waits for a server that says nothing. All they leave is partial files.
+        for number in range(min(_WORKERS, len(wanted))):
+            Thread(target=work, name=f"fetch-{number}", daemon=True).start()
+        try:
+            for _ in wanted:
+                outcome = done.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                yield outcome
+        except BaseException:
+            self.cancel.set()
+            raise
 
     def fetch_one(self, download: Download) -> FetchedPart | FetchFailure:
         """One part from the first place that has it. A wrong sum ends the search: nobody papers over it."""

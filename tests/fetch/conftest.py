@@ -21,8 +21,8 @@ from imagegen.fetch.http import HttpClient
 class Answers:
     """How the site treats one path: what it holds, and the troubles of its next answers, used up one by one.
 
-    A trouble is a status, ``stop:N`` (close after N bytes), ``redirect:URL``, ``challenge:URL``, ``no-range``
-    or ``wrong-range``.
+    A trouble is a status, ``stop:N`` (close after N bytes), ``redirect:URL``, ``challenge:URL``,
+    ``no-range``, ``wrong-range`` or ``stall``.
     """
 
     body: bytes
@@ -38,6 +38,7 @@ class Site:
     files: dict[str, Answers] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[tuple[str, Message]] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def put(self, path: str, body: bytes, *troubles: int | str, **headers: str) -> str:
         """Hold a file; returns its URL."""
@@ -76,7 +77,9 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 self.send_error(404)
                 return
             trouble = answers.troubles.pop(0) if answers.troubles else ""
-            if isinstance(trouble, int):
+            if trouble == "stall":
+                site.stopped.wait(60)
+            elif isinstance(trouble, int):
                 self.send_error(trouble)
             elif trouble.startswith("challenge:"):
                 self._challenge(trouble.removeprefix("challenge:"))
@@ -130,6 +133,8 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
 def serve(server: ThreadingHTTPServer, scheme: str) -> Site:
     site = Site(f"{scheme}://localhost:{server.server_address[1]}")
     server.RequestHandlerClass = make_handler(site)
+    # clients that are killed hang up in the middle
+    server.handle_error = lambda *request: None  # type: ignore[method-assign]
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     return site
 
@@ -139,9 +144,11 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     server = ThreadingHTTPServer(("localhost", 0), BaseHTTPRequestHandler)
+    served = serve(server, "http")
     try:
-        yield serve(server, "http")
+        yield served
     finally:
+        served.stopped.set()
         server.shutdown()
         server.server_close()
 

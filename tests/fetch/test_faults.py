@@ -421,6 +421,25 @@ def test_lock_of_another_process_is_waited_for(site: Site, fetch: Fetcher) -> No
     assert fetch(kubelet).of(kubelet).origin == "cache"
 
 
+@pytest.mark.process
+def test_interruption_does_not_wait_for_a_silent_server(site: Site, fetch: Fetcher) -> None:
+    parts = [site.put_part(f"part{n}", BODY, "stall") for n in range(6)]
+    listed = ", ".join(f"Download(name={p.name!r}, version='1', url={p.url!r})" for p in parts)
+    program = f"""
+from pathlib import Path
+from imagegen.fetch import Download, Lock
+from imagegen.fetch.engine import fetch_downloads
+fetch_downloads([{listed}], lock=Lock(), cache_dir=Path({str(fetch.cache)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(site.requests) < 4:
+        time.sleep(0.01)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=10)[1]
+    assert time.monotonic() - start < 5
+
+
 def test_interruption_ends_transfers(site: Site, fetch: Fetcher) -> None:
     client = HttpClient(backoff_s=60)
     kubelet = site.put_part("kubelet", BODY, *([503] * 9))
