@@ -112,7 +112,7 @@ class FetchRun:
 
         for entry in (*wanted, *[None] * _WORKERS):
             waiting.put(entry)
-        # Daemons: nobody who presses Ctrl-C waits for a server that says nothing. All they leave is partial files.
+        # Daemons: nobody who presses Ctrl-C waits for a silent server. All they leave is partial files.
         for number in range(min(_WORKERS, len(wanted))):
             Thread(target=work, name=f"fetch-{number}", daemon=True).start()
         try:
