@@ -292,7 +292,7 @@ def parse_duration(text: str) -> timedelta:
     if text == "0":
         return timedelta(0)
     wanted = f"wanted a duration such as 24h, 90d or 10y, got {show(text)}"
-    if not re.fullmatch(r"(?:[0-9]{1,9}[smhdwy])+", text):
+    if not re.fullmatch(r"(?:[0-9]{1,9}[smhdwy]){1,6}", text):
         hint = f"add a unit, for example {text}h" if text.isdigit() else None
         raise refuse(wanted, hint)
     parts = re.findall(r"([0-9]+)([smhdwy])", text)
@@ -388,7 +388,7 @@ TIME_SERVER = Spelt(parse_time_server, "an address or a DNS name", _string(_DNS_
 DURATION = Spelt(
     parse_duration,
     "a duration",
-    {"anyOf": [_string(r"0|(?:[0-9]{1,9}[smhdwy])+"), {"type": "integer", "const": 0}]},
+    {"anyOf": [_string(r"0|(?:[0-9]{1,9}[smhdwy]){1,6}"), {"type": "integer", "const": 0}]},
 )
 SIZE = Spelt(parse_size, "a size", _string(r"[1-9][0-9]{0,8} ?(?:MiB|GiB|TiB)"))
 KUBERNETES_VERSION = Spelt(
