@@ -143,8 +143,9 @@ ports:
 
 What you write is never a template: it reaches the machine byte for byte. Two different opinions about one
 path, unit, user or sysctl are an error that names both places; `replace: true` lets yours win over what
-imagegen ships ([why](../decisions/0011-profiles-add-and-replace.md)). Nothing in a profile depends on the node, so all of it is in the golden image. `imagegen
-schema --profile` prints the JSON Schema for editors.
+imagegen ships ([why](../decisions/0011-profiles-add-and-replace.md)). Nothing in a profile depends on
+the node, so all of it is in the golden image. `imagegen schema --profile` prints the JSON Schema for
+editors.
 
 Top level: `description`, `extends` (one name or a list), and the sections below. Where a section says so,
 an entry may be just its name.
