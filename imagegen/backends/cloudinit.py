@@ -156,7 +156,9 @@ class CloudInit:
         early = self._list_early_owners(plan)
         head = "#cloud-config\n" + emit_yaml(self._lower_modules(items, files))
         if files:
-            head += "write_files:\n" + "".join(self._emit_file(node, file, early) for file in files)
+            head += "write_files:\n" + "".join(
+                self._emit_file(node, file, early, shared=True) for file in files
+            )
         data = head.encode()
         return _Shared(
             head=data,
@@ -186,10 +188,10 @@ class CloudInit:
             known_groups(packages) | {item.name for item in baked if isinstance(item, Group)},
         )
 
-    def _emit_file(self, node: Node, file: File, early_owners: _Owners) -> str:
+    def _emit_file(self, node: Node, file: File, early_owners: _Owners, *, shared: bool = False) -> str:
         for part in file.content:
             if isinstance(part, Ref):
-                check_ref(node, file.path, part)
+                check_ref(node, file.path, part, shared=shared)
         return emit_entry(
             file.path,
             resolve_content(file.content, self._store),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from imagegen.errors import UsageError
+from imagegen.errors import ImagegenError, UsageError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,6 +72,29 @@ def write_file(name: str, folder: int, mode: int, data: bytes) -> None:
         os.close(handle)
 
 
+def lock_folder(handle: int, path: Path, timeout: float) -> None:
+    """Keep other runs out of an open folder, until it is closed; raises ImagegenError after ``timeout``
+    seconds.
+
+    The kernel drops the lock of a process that dies, so there is no stale one.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise ImagegenError(
+                    f"another imagegen has been writing {path} for {timeout:.0f} seconds",
+                    hint="wait for it, or end it, and run again",
+                ) from None
+            time.sleep(0.02)
+        except OSError:
+            # some network file systems have no locks on folders
+            return
+
+
 def hash_file(name: str, folder: int) -> str:
     """SHA-256 of a regular file in an open folder; raises OSError for anything else."""
     handle = os.open(name, _OPEN_FILE, dir_fd=folder)
@@ -79,6 +104,13 @@ def hash_file(name: str, folder: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def set_mode(name: str, folder: int, mode: int) -> None:
+    """Give a file or folder in an open folder its mode, when it has another one. Raises OSError."""
+    present = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    if stat.S_IMODE(present) != mode and not stat.S_ISLNK(present):
+        os.chmod(name, mode, dir_fd=folder)
+
+
 def _make_folder(name: str, parent: int, *, private: bool) -> None:
     mode = 0o700 if private else 0o755
     try:
@@ -86,8 +118,7 @@ def _make_folder(name: str, parent: int, *, private: bool) -> None:
     except FileExistsError:
         if not private:
             return
-    if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-        os.chmod(name, mode, dir_fd=parent)
+    set_mode(name, parent, mode)
 
 
 def read_file(name: str, folder: int, limit: int = 1 << 40) -> bytes:

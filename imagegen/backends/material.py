@@ -15,7 +15,7 @@ class MisplacedSecretError(Exception):
     """A plan puts material on a node that must not have it: a bug in imagegen, never the user's doing."""
 
 
-def check_ref(node: Node, path: str, ref: Ref) -> None:
+def check_ref(node: Node, path: str, ref: Ref, *, shared: bool = False) -> None:
     """Raise MisplacedSecretError unless ``ref`` may be in the file ``path`` of ``node``.
 
     A node gets its own leaves and what everybody may see; masters also the keys that the control plane signs
@@ -23,7 +23,7 @@ def check_ref(node: Node, path: str, ref: Ref) -> None:
     """
     name = ref.name
     if name.startswith("nodes/"):
-        if name.startswith(f"nodes/{node.name}/"):
+        if name.startswith(f"nodes/{node.name}/") and not shared:
             return
         is_token = name.endswith("/bootstrap-token") and path == BOOTSTRAP_TOKENS
         if is_token and node.has(Role.MASTER):

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import itertools
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +25,10 @@ from imagegen.backends.folders import (
     empty_folder,
     folder_error,
     hash_file,
+    lock_folder,
     open_below,
     read_file,
+    set_mode,
     write_all,
     write_file,
 )
@@ -85,7 +85,7 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         try:
             self._open_root()
-            self._lock()
+            lock_folder(self._root, self.path, self._lock_timeout)
             self._staging = self._open_staging()
             self.former = self._read_former()
         except BaseException:
@@ -116,24 +116,6 @@ class OutputFolder:
             self._root = os.open(self.path, OPEN_FOLDER)
         except OSError as error:
             raise folder_error(self.path, error) from error
-
-    def _lock(self) -> None:
-        """The kernel drops the lock of a process that dies, so there is no stale one."""
-        deadline = time.monotonic() + self._lock_timeout
-        while True:
-            try:
-                fcntl.flock(self._root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ImagegenError(
-                        f"another imagegen has been writing {self.path} for {self._lock_timeout:.0f} seconds",
-                        hint="wait for it, or end it, and run again",
-                    ) from None
-                time.sleep(0.02)
-            except OSError:
-                # some network file systems have no locks on folders
-                return
 
     def _open_staging(self) -> int:
         """A fresh staging folder; what a killed run left in it is read and removed."""
@@ -260,7 +242,9 @@ class OutputFolder:
                     return False
                 present = hash_file(name, handle)
                 if present == artifact.sha256:
-                    os.chmod(name, _mode(artifact.secret), dir_fd=handle)
+                    set_mode(name, handle, _mode(artifact.secret))
+                    if artifact.secret and folder:
+                        set_mode(".", handle, 0o700)
                     self.summary.unchanged += 1
                     return True
         except FileNotFoundError:

@@ -329,6 +329,11 @@ class TestWhoGetsWhat:
         with pytest.raises(MisplacedSecretError):
             lower([tokens], node="worker-1")
 
+    def test_what_nodes_share_holds_nobodys_own(self) -> None:
+        """Lowered once for the first node of its kind, it would reach all the others."""
+        with pytest.raises(MisplacedSecretError):
+            lower([make_file("/x", Ref("nodes/worker-0/bootstrap-token"))], node="worker-0")
+
     def test_a_label_that_says_public_does_not_help(self) -> None:
         with pytest.raises(MisplacedSecretError):
             lower([make_file("/x", Ref("pki/ca.key", public=True))])

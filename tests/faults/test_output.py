@@ -108,7 +108,9 @@ class TestWriting:
     def test_modes_are_repaired(self, out: Path) -> None:
         run(out, FIRST)
         (out / "nodes/a/user-data").chmod(0o666)
+        (out / "nodes/a").chmod(0o755)
         run(out, FIRST)
+        assert mode_of(out / "nodes/a") == 0o700
         assert mode_of(out / "nodes/a/user-data") == 0o600
 
     def test_what_is_there_already_is_left_alone(self, out: Path) -> None:
