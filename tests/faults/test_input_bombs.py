@@ -53,7 +53,7 @@ BOMBS = {
 }
 
 SCRIPT = """
-    import resource, sys, time
+    import sys, time
     from pathlib import Path
     from imagegen.diagnostics import Report
     from imagegen.model.load import load_cluster
@@ -61,7 +61,8 @@ SCRIPT = """
     cluster = load_cluster(Path(sys.argv[1]), report)
     text = report.render_text()
     took = time.process_time() - began
-    print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    # ru_maxrss would count what the parent had when it forked
+    print(took, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
     print(report.has_errors and cluster is None, any(finding.span is None for finding in report.findings))
     print(len(report.findings), len(text))
 """

@@ -20,11 +20,12 @@ nodes:
 """
 
 SCRIPT = """
-    import resource, sys, time
+    import sys, time
     from pathlib import Path
     from imagegen.diagnostics import Report
     from imagegen.model.load import load_cluster
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # ru_maxrss would count what the parent had when it forked
+    peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     load_cluster(Path(sys.argv[2]), Report())
     before, began, report = peak(), time.process_time(), Report()
     cluster = load_cluster(Path(sys.argv[1]), report)
