@@ -1,4 +1,4 @@
-"""Container images without a container engine: layer, configuration and manifest, as registries serve them."""
+"""Container images without a container engine: layer, configuration, manifest, as registries serve them."""
 
 from __future__ import annotations
 
