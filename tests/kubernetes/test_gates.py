@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from imagegen.kubernetes.flags import list_flags
 from imagegen.kubernetes.gates import State, all_rows, find_rows, load_gates
 from imagegen.kubernetes.releases import known_minors, newest_patch
 
@@ -20,6 +23,7 @@ COMPONENTS = {
     "kubelet",
     "runtime",
 }
+DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 KINDS = {"admission", "api", "behaviour", "field", "flag", "gate", "label"}
 
 
@@ -90,3 +94,27 @@ def test_find_rows_names_every_component() -> None:
         "kube-controller-manager",
         "kube-scheduler",
     }
+
+
+@pytest.mark.parametrize("minor", known_minors())
+def test_flags_agree_with_the_programs(minor: str) -> None:
+    """Release notes are incomplete; what the programs print decides."""
+    version = newest_patch(minor)
+    wrong = []
+    for row in all_rows():
+        if row.kind != "flag" or row.component not in DAEMONS:
+            continue
+        there = row.item.removeprefix("--") in list_flags(row.component, version)
+        gone = row.state_in(version) in (State.REMOVED, State.NOT_YET)
+        if there == gone:
+            wrong.append((row.component, row.item, row.state_in(version).value))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.pairwise(known_minors())))
+def test_every_flag_that_comes_or_goes_has_a_row(old: str, new: str) -> None:
+    for component in DAEMONS:
+        before = set(list_flags(component, newest_patch(old)))
+        after = set(list_flags(component, newest_patch(new)))
+        rows = {row.item.removeprefix("--") for row in all_rows() if row.component in (component, "all")}
+        assert before ^ after <= rows, component

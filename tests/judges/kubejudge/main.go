@@ -138,11 +138,11 @@ func decodeInto(codecs serializer.CodecFactory, data []byte) runtime.Object {
 func main() {
 	if os.Args[1] == "dump" {
 		_ = logsapi.AddFeatureGates(utilfeature.DefaultMutableFeatureGate)
-		s := apiserveroptions.NewServerRunOptions()
-		af := s.Flags()
 		kcm, err := kcmoptions.NewKubeControllerManagerOptions()
 		die(err)
 		kf := kcm.Flags(nil, nil, nil)
+		// after the controller manager, which changes a feature gate before the first flag set takes the gates
+		af := apiserveroptions.NewServerRunOptions().Flags()
 		sched := scheduleroptions.NewOptions()
 		kubelet := pflag.NewFlagSet("kubelet", pflag.ContinueOnError)
 		kubelet.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)

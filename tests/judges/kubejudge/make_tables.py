@@ -40,6 +40,13 @@ def span_of(minors: list[str], present: list[str]) -> tuple[str, str]:
     return ("" if first == minors[0] else first, "" if last == minors[-1] else last)
 
 
+def is_stray(component: str, name: str) -> bool:
+    """Whether the flag belongs to a package that the judge links in, not to the program itself."""
+    if "_" in name or name.startswith("cloud-provider-gce-") or name in _TOLERATION:
+        return True
+    return component == "kube-proxy" and name in _STRAY
+
+
 def write_flags(dumps: dict[str, dict[str, dict[str, list[object]]]]) -> None:
     minors = list(dumps)
     seen: dict[tuple[str, str], list[str]] = {}
@@ -49,7 +56,7 @@ def write_flags(dumps: dict[str, dict[str, dict[str, list[object]]]]) -> None:
             for flag in flags:
                 assert isinstance(flag, dict)
                 name = str(flag["name"])
-                if "_" in name or (component == "kube-proxy" and name in _STRAY) or name in _TOLERATION:
+                if is_stray(component, name):
                     continue
                 seen.setdefault((component, name), []).append(minor)
                 if flag.get("deprecated"):
