@@ -23,11 +23,6 @@ from imagegen.diagnostics import Report
 from imagegen.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from imagegen.backends.image.layers import LayerCache
-    from imagegen.backends.image.recipe import ImagePlan
-    from imagegen.plan.items import Binary
     from imagegen.plan.plan import Plan
 
 _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
@@ -88,29 +83,48 @@ def command(
         require_known("set of roles", role, names)
 
     from imagegen.backends.epoch import read_epoch
-    from imagegen.backends.image import recipe
+    from imagegen.backends.image import recipe, sources
     from imagegen.backends.image.layers import LayerCache, default_layer_root
+    from imagegen.fetch import lock_path, read_lock
+    from imagegen.fetch.everything import fetch_everything
     from imagegen.model.cluster import DiskFormat
+    from imagegen.plan.parts import list_images, list_parts, make_download
     from imagegen.run import Runner
 
-    epoch = read_epoch(os.environ)
     wanted = tuple(DiskFormat(name) for name in dict.fromkeys(formats)) or plan.cluster.image.formats
-    images = [
-        recipe.plan_image(plan.cluster, role_plan, base_packages, wanted, epoch=epoch)
-        for role_plan in plan.role_plans
-        if not roles or role_plan.name in roles
-    ]
-    cache = LayerCache(root=default_layer_root())
+    chosen = [role_plan for role_plan in plan.role_plans if not roles or role_plan.name in roles]
+    epoch, cache = read_epoch(os.environ), LayerCache(root=default_layer_root())
+
+    parts = {(part.name, part.version): part for part in list_parts(plan)}
+
+    def plan_images() -> list[recipe.ImagePlan]:
+        digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(cluster)))
+        return [
+            recipe.plan_image(plan.cluster, one, base_packages, wanted, digests=digests, epoch=epoch)
+            for one in chosen
+        ]
+
     if dry_run:
-        terminal.data(recipe.render_outlook(images, cache))
+        terminal.data(recipe.render_outlook(plan_images(), cache))
         return
-    find_binary = _bring_binaries(cluster, plan, images, cache, mirror, offline, terminal)
-    runner = Runner(log=terminal.detail)
-    shop = recipe.Workshop(
-        runner=runner, cache=cache, find_binary=find_binary, epoch=epoch, progress=terminal.progress()
+    result = fetch_everything(
+        [make_download(part) for part in parts.values()],
+        list_images(plan),
+        lock=read_lock(lock_path(cluster)),
+        mirror=mirror or None,
+        offline=offline,
+        progress=terminal.progress(),
     )
-    built = recipe.build_images(shop, images, out, force=force)
-    terminal.data(recipe.render_summary(built))
+    images = plan_images()
+    files = sources.unpack_sources(recipe.list_sources(images), parts, result, cache)
+    shop = recipe.Workshop(
+        runner=Runner(log=terminal.detail),
+        cache=cache,
+        find_source=files.__getitem__,
+        epoch=epoch,
+        progress=terminal.progress(),
+    )
+    terminal.data(recipe.render_summary(recipe.build_images(shop, images, out, force=force)))
 
 
 def _read(cluster: Path, profile_dirs: tuple[Path, ...], terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
@@ -126,37 +140,3 @@ def _read(cluster: Path, profile_dirs: tuple[Path, ...], terminal: Terminal) -> 
         raise InputError(report)
     terminal.show_report(report)
     return plan, list_base_packages(plan_base(model, profiles))
-
-
-def _bring_binaries(
-    cluster: Path,
-    plan: Plan,
-    images: list[ImagePlan],
-    cache: LayerCache,
-    mirror: str | None,
-    offline: bool,
-    terminal: Terminal,
-) -> Callable[[Binary], Path]:
-    """Fetch the parts of these images, verified against the lock file, and unpack their archives."""
-    from imagegen.backends.image.binaries import unpack_binaries
-    from imagegen.backends.image.recipe import list_binaries
-    from imagegen.fetch import lock_path, read_lock
-    from imagegen.fetch.engine import fetch_downloads
-    from imagegen.plan.parts import list_parts, make_download
-
-    binaries = list_binaries(images)
-    needed = {(binary.part, binary.version) for binary in binaries}
-    downloads = [make_download(part) for part in list_parts(plan) if (part.name, part.version) in needed]
-    result = fetch_downloads(
-        downloads,
-        lock=read_lock(lock_path(cluster)),
-        mirror=mirror or None,
-        offline=offline,
-        progress=terminal.progress(),
-    )
-    archives = {
-        (download.name, download.version): (fetched.path, fetched.sha256)
-        for download in downloads
-        for fetched in (result.of(download),)
-    }
-    return unpack_binaries(binaries, archives, cache)

@@ -29,6 +29,7 @@ from imagegen.plan.components import (
     kubelet,
     load_balancer,
     platform,
+    preload,
     scheduler,
 )
 from imagegen.plan.items import Fragment, Item, Package, Port
@@ -63,6 +64,7 @@ COMPONENTS: tuple[Component, ...] = (
     first_boot,
     csr_approver,
     addons,
+    preload,
 )
 
 

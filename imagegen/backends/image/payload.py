@@ -5,14 +5,17 @@ packages.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.backends.settings import lower_settings
+from imagegen.plan.components.preload import IMAGE_DIRECTORY
 from imagegen.plan.items import (
     Binary,
+    ContainerImage,
     Directory,
     File,
     Group,
@@ -30,8 +33,10 @@ from imagegen.plan.items import (
 #: downwards and from 100 upwards (Debian Policy 9.2.2), so this range stays free.
 _FIRST_ID = 850
 
-#: the verified executable on this machine that a Binary item stands for
-FindBinary = Callable[[Binary], Path]
+#: the verified file on this machine that an item stands for
+FindSource = Callable[[Binary | ContainerImage], Path]
+
+Entry = Directory | File | Symlink | Binary | ContainerImage
 
 _ACTIONS = {UnitState.ENABLED: "enable", UnitState.DISABLED: "disable", UnitState.MASKED: "mask"}
 
@@ -45,7 +50,15 @@ class Payload:
     packages: tuple[str, ...]
     sysusers: str
     units: str
-    entries: tuple[Directory | File | Symlink | Binary, ...]
+    entries: tuple[Entry, ...]
+
+
+def entry_path(entry: Entry) -> str:
+    """Where an entry lies on the machine; container images lie where the import service looks for them."""
+    if isinstance(entry, ContainerImage):
+        name = re.sub(r"[^A-Za-z0-9.-]", "_", entry.reference)
+        return f"{IMAGE_DIRECTORY}/{name}.tar"
+    return entry.path
 
 
 def plan_payload(items: Iterable[Item], extra_files: Iterable[File] = ()) -> Payload:
@@ -53,15 +66,15 @@ def plan_payload(items: Iterable[Item], extra_files: Iterable[File] = ()) -> Pay
     image's own.
     """
     baked = [item for item in items if item.phase is Phase.BAKE]
-    entries: list[Directory | File | Symlink | Binary] = [
-        item for item in baked if isinstance(item, Directory | File | Symlink | Binary)
+    entries: list[Entry] = [
+        item for item in baked if isinstance(item, Directory | File | Symlink | Binary | ContainerImage)
     ]
     entries += [*lower_settings(baked), *extra_files]
     return Payload(
         packages=tuple(sorted(item.name for item in baked if isinstance(item, Package))),
         sysusers=_render_sysusers(baked),
         units=_render_units(baked),
-        entries=tuple(sorted(entries, key=lambda entry: (entry.path.count("/"), entry.path))),
+        entries=tuple(sorted(entries, key=lambda entry: (entry_path(entry).count("/"), entry_path(entry)))),
     )
 
 
@@ -87,11 +100,11 @@ def _render_units(items: Iterable[Item]) -> str:
     return "".join(f"{action} {name}\n" for action, name in rows)
 
 
-def write_payload(payload: Payload, find_binary: FindBinary, target: Path, *, epoch: int) -> None:
+def write_payload(payload: Payload, find_source: FindSource, target: Path, *, epoch: int) -> None:
     """Write the entries as a tar archive; owners by name, every time ``epoch`` (seconds since 1970)."""
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
         for entry in payload.entries:
-            info = tarfile.TarInfo(entry.path.removeprefix("/"))
+            info = tarfile.TarInfo(entry_path(entry).removeprefix("/"))
             info.mtime = epoch
             match entry:
                 case Directory():
@@ -107,9 +120,10 @@ def write_payload(payload: Payload, find_binary: FindBinary, target: Path, *, ep
                     info.size = len(body)
                     _set_owner(info, entry.mode, entry.owner, entry.group)
                     archive.addfile(info, io.BytesIO(body))
-                case Binary():
-                    _set_owner(info, "0755", "root", "root")
-                    with open(find_binary(entry), "rb") as handle:
+                case Binary() | ContainerImage():
+                    mode = "0755" if isinstance(entry, Binary) else "0644"
+                    _set_owner(info, mode, "root", "root")
+                    with open(find_source(entry), "rb") as handle:
                         info.size = handle.seek(0, 2)
                         handle.seek(0)
                         archive.addfile(info, handle)

@@ -6,6 +6,7 @@ or a file of the output folder, named by the hash of everything that affects it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -20,10 +21,11 @@ from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.hygiene import render_table
 from imagegen.backends.image.layers import LayerCache, hash_inputs
 from imagegen.backends.image.partitions import plan_layout
-from imagegen.backends.image.payload import FindBinary, Payload, plan_payload, write_payload
+from imagegen.backends.image.payload import Entry, FindSource, Payload, plan_payload, write_payload
+from imagegen.backends.image.sources import Digests, Source
 from imagegen.backends.output import OutputFolder
 from imagegen.model.cluster import Cluster, DiskFormat
-from imagegen.plan.items import Binary, File, Origin, Package, Phase
+from imagegen.plan.items import Binary, ContainerImage, File, Origin, Package, Phase
 from imagegen.plan.plan import RolePlan
 from imagegen.progress import SILENT, Progress
 from imagegen.run import Runner, Tool, require_tools
@@ -40,7 +42,7 @@ class Workshop:
 
     runner: Runner
     cache: LayerCache
-    find_binary: FindBinary
+    find_source: FindSource
     epoch: int
     progress: Progress = SILENT
 
@@ -84,6 +86,7 @@ def plan_image(
     base_packages: Iterable[str],
     formats: tuple[DiskFormat, ...],
     *,
+    digests: Digests,
     epoch: int,
 ) -> ImagePlan:
     """Work out the layers of one golden image; pure. ``base_packages`` are what every role's base layer
@@ -105,7 +108,7 @@ def plan_image(
             "units": payload.units,
             "hygiene": render_table(),
             "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
-            "entries": [_describe(entry) for entry in payload.entries],
+            "entries": [_describe(entry, digests) for entry in payload.entries],
             "size_mib": cluster.image.size_mib,
             "squashfs": has_iso,
         }
@@ -123,10 +126,11 @@ def plan_image(
     )
 
 
-def _describe(entry: object) -> str:
-    """An entry for hashing; a File's body is in its representation, an item's origin must not matter."""
-    fields = getattr(entry, "__dataclass_fields__", {})
-    return repr([(name, getattr(entry, name)) for name in sorted(fields) if name != "origin"])
+def _describe(entry: Entry, digests: Digests) -> str:
+    """An entry for hashing: every field but its origin, and the sum of what it brings."""
+    fields = [(f.name, getattr(entry, f.name)) for f in dataclasses.fields(entry) if f.name != "origin"]
+    source = digests.of(entry) if isinstance(entry, Binary | ContainerImage) else ""
+    return repr((type(entry).__name__, fields, source))
 
 
 def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -156,7 +160,7 @@ def build_role_layer(shop: Workshop, image: ImagePlan, base_tar: Path) -> Path:
                 units=image.payload.units,
                 entries=entries,
             )
-            write_payload(payload, shop.find_binary, tar, epoch=shop.epoch)
+            write_payload(payload, shop.find_source, tar, epoch=shop.epoch)
             role = rootfs.RoleSystem(
                 suite=image.base,
                 packages=tuple(name for name in payload.packages if name not in image.base.packages),
@@ -305,7 +309,7 @@ def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:
     return tuple(sorted(item.name for item in role_plan.items if isinstance(item, Package)))
 
 
-def list_binaries(images: Iterable[ImagePlan]) -> tuple[Binary, ...]:
-    """Every executable that some image needs."""
-    found = (entry for image in images for entry in image.payload.entries if isinstance(entry, Binary))
-    return tuple(dict.fromkeys(found))
+def list_sources(images: Iterable[ImagePlan]) -> tuple[Source, ...]:
+    """Every executable and container image that some golden image holds."""
+    entries = (entry for image in images for entry in image.payload.entries)
+    return tuple(dict.fromkeys(entry for entry in entries if isinstance(entry, Binary | ContainerImage)))
