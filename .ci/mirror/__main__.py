@@ -49,16 +49,17 @@ def main() -> int:
     ]
     if DEBIAN_VERSION in versions:
         jobs += [(part, packages) for part in list_debian_parts()]
-    for part, maker in jobs:
-        if not options.part or part.name in options.part:
-            shop.add(part, maker)
     images = PodImages(runner=runner, go=modules.go, debian=debian, packages=packages)
-    for version in versions:
-        is_debian = version == DEBIAN_VERSION
-        releases = DEBIAN_RELEASES if is_debian else load_releases(parse_version(version))
-        for name in ("pause",) if is_debian else ("pause", "coredns", "flannel"):
-            if not options.part or f"image-{name}" in options.part:
-                shop.add_image(name, releases, images)
+    with shop.mirror.lock():
+        for part, maker in jobs:
+            if not options.part or part.name in options.part:
+                shop.add(part, maker)
+        for version in versions:
+            is_debian = version == DEBIAN_VERSION
+            releases = DEBIAN_RELEASES if is_debian else load_releases(parse_version(version))
+            for name in ("pause",) if is_debian else ("pause", "coredns", "flannel"):
+                if not options.part or f"image-{name}" in options.part:
+                    shop.add_image(name, releases, images)
     done = shop.outcome
     print(f"made {len(done.made)}, already there {len(done.found)}, missed {len(done.missed)}: {options.to}")
     for label, reason in done.missed.items():

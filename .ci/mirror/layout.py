@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,17 @@ from imagegen.kubernetes.releases import Part
 @dataclass(frozen=True, slots=True)
 class Mirror:
     root: Path
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One run at a time. The folder itself is locked, so a dead process holds nothing."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def path(self, url: str) -> Path:
         return self.root / mirror_path(url)
