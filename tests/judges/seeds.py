@@ -88,5 +88,7 @@ def lower_all(folder: Path) -> dict[str, Seed]:
 
 def list_entries(seed: Seed) -> list[dict[str, object]]:
     """The ``write_files`` of a seed."""
-    entries: list[dict[str, object]] = yaml.safe_load(seed.user_data).get("write_files", [])
+    entries: list[dict[str, object]] = yaml.load(seed.user_data, Loader=yaml.CSafeLoader).get(
+        "write_files", []
+    )
     return entries
