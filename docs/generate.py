@@ -34,7 +34,8 @@ def render_commands() -> str:
     out += ["| exit code | |", "|---|---|"]
     out += [f"| {code} | {text} |" for code, text in EXIT_CODES]
     out.append("")
-    root = click.Context(cli, info_name="imagegen", max_content_width=100, terminal_width=100)
+    settings = {**cli.context_settings, "max_content_width": 100, "terminal_width": 100}
+    root = click.Context(cli, info_name="imagegen", **settings)
     for name in VERBS:
         out += list(_render_command(find_verb(name), name, root, "##"))
     return "\n".join(out)
