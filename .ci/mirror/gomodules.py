@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.run import CommandError, Runner
+from imagegen.run import Runner
 
 
 class Unavailable(Exception):
@@ -56,12 +56,14 @@ class GoBuilder:
         """The unpacked source of a module; raises Unavailable."""
         if shutil.which("go") is None:
             raise Unavailable("go is not installed (https://go.dev/doc/install, 1.26 or newer)")
-        try:
-            done = self.runner.run(
-                ["go", "mod", "download", "-json", str(module)], cwd=self._folder("download"), env=self._env()
-            )
-        except CommandError as error:
-            raise Unavailable(f"{module}: {_last_line(str(error))}") from error
+        done = self.runner.run(
+            ["go", "mod", "download", "-json", str(module)],
+            cwd=self._folder("download"),
+            env=self._env(),
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Unavailable(f"{module}: {read_go_error(done.stdout, done.stderr)}")
         return Path(json.loads(done.stdout)["Dir"])
 
     def build(self, program: GoProgram, target: Path, env: Mapping[str, str] | None = None) -> None:
@@ -155,6 +157,11 @@ def render_scratch_module(module: GoModule, described: Mapping[str, object]) -> 
     return "\n".join([*lines, ")", ""])
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else text
+def read_go_error(stdout: str, stderr: str) -> str:
+    """Why ``go mod download -json`` failed: the error it describes in JSON, else its last words."""
+    try:
+        reason = str(json.loads(stdout)["Error"])
+    except (ValueError, KeyError, TypeError):
+        reason = stderr
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return lines[-1] if lines else "go mod download failed"

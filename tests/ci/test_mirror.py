@@ -12,7 +12,7 @@ import pytest
 from mirror.build import Workshop, list_parts
 from mirror.debian import find_archive
 from mirror.debian_kubernetes import list_debian_parts
-from mirror.gomodules import GoModule, Unavailable, render_scratch_module
+from mirror.gomodules import GoModule, Unavailable, read_go_error, render_scratch_module
 from mirror.layout import Mirror, pack_part
 from mirror.recipe import KUBERNETES_VERSIONS, find_recipe
 
@@ -161,6 +161,18 @@ def test_scratch_module_resolves_staging_by_version() -> None:
     assert "\texample.com/a v1.2.3\n" in text
     assert "\texample.com/b => example.com/c v1.0.0\n" in text
     assert "FORBIDDEN" not in text
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "reason"),
+    [
+        ('{"Path": "a", "Error": "a@v1: not found"}', "", "a@v1: not found"),
+        ("", "go: no network\n", "go: no network"),
+        ("{}", "", "go mod download failed"),
+    ],
+)
+def test_reason_of_a_missing_module(stdout: str, stderr: str, reason: str) -> None:
+    assert read_go_error(stdout, stderr) == reason
 
 
 @pytest.mark.judge
