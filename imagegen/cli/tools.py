@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from imagegen.backends import image
 from imagegen.run import Tool
+from imagegen.verify import images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ LIBRARIES = (
     Library(name="cryptography", module="cryptography", needed_by=("render", "seed", "pki")),
     Library(name="pycdlib", module="pycdlib", needed_by=("render", "seed")),
     Library(name="urllib3", module="urllib3", needed_by=("fetch", "build")),
+    Library(name="zstandard", module="zstandard", needed_by=("scan",)),
     Library(name="rich", module="rich", needed_by=("progress bars",)),
     Library(
         name="pyrage", module="pyrage", needed_by=("an encrypted secret store",), required=False, extra="age"
@@ -73,4 +75,8 @@ def list_programs() -> list[Program]:
         with contextlib.suppress(ImportError):
             for tool in getattr(importlib.import_module(module.name), "TOOLS", ()):
                 found.setdefault(tool.name, Program(tool=tool, needed_by=("build",)))
+    for tool in images.TOOLS:
+        known = found.get(tool.name)
+        needed_by = (*known.needed_by, "scan") if known else ("scan",)
+        found[tool.name] = Program(tool=tool, needed_by=needed_by)
     return [*sorted(found.values(), key=lambda program: program.tool.name), *_BESIDE]

@@ -1,0 +1,81 @@
+"""``imagegen scan``: secrets and identities in images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imagegen.cli.check import count
+from imagegen.cli.options import format_option
+from imagegen.cli.terminal import Terminal
+from imagegen.cli.verbs import Verb
+from imagegen.diagnostics import printable
+from imagegen.emit import emit_json
+
+if TYPE_CHECKING:
+    from imagegen.verify.scan import Finding, ScanResult
+
+
+@click.command("scan", cls=Verb)
+@click.argument(
+    "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@format_option()
+@click.pass_context
+def command(ctx: click.Context, images: tuple[Path, ...], form: str) -> None:
+    """Look for secrets in each IMAGE: a disk image, ISO, archive, folder or file.
+
+    Finds private keys, tokens, password hashes, credentials, SSH host keys, machine ids, cloud-init state
+    and shell histories in files of any format, also wrapped in base64, compression, archives or UTF-16. Says
+    where, never what. Exit code 1 when something is found or could not be read.
+    """
+    from imagegen.run import Runner
+    from imagegen.verify.scan import scan_image
+
+    terminal: Terminal = ctx.obj
+    runner = Runner(log=terminal.detail)
+    progress = terminal.progress()
+    results = [scan_image(runner, image, progress=progress) for image in images]
+    if form == "json":
+        terminal.data(emit_json({"images": [_as_dict(result) for result in results]}))
+    else:
+        terminal.data("".join(_render(result) for result in results))
+    for result in results:
+        terminal.say(
+            f"{result.image}: {count(result.files, 'file')}, {count(len(result.findings), 'finding')}, "
+            f"{len(result.allowed):,} allowed, {len(result.unread):,} unread"
+        )
+    ctx.exit(0 if all(result.is_clean for result in results) else 1)
+
+
+def _render(result: ScanResult) -> str:
+    lines = [
+        f"{result.image}: {printable(found.path)}: {found.where}: {_tell_kind(found)}"
+        for found in result.findings
+    ]
+    lines += [
+        f"{result.image}: {printable(trouble.path)}: not read: {printable(trouble.reason)}"
+        for trouble in result.unread
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _tell_kind(found: Finding) -> str:
+    return f"{found.kind} in {', in '.join(reversed(found.wrapped))}" if found.wrapped else found.kind
+
+
+def _as_dict(result: ScanResult) -> dict[str, object]:
+    return {
+        "image": result.image,
+        "files": result.files,
+        "size": result.size_bytes,
+        "findings": [_finding(found) for found in result.findings],
+        "allowed": [{**_finding(found), "reason": reason} for found, reason in result.allowed],
+        "unread": [{"path": trouble.path, "reason": trouble.reason} for trouble in result.unread],
+    }
+
+
+def _finding(found: Finding) -> dict[str, object]:
+    return {"path": found.path, "where": found.where, "kind": found.kind, "wrapped": list(found.wrapped)}

@@ -1,0 +1,215 @@
+"""Compressed files and archives, opened by content and within limits: gzip, xz, bzip2, zstd, tar, cpio, zip.
+
+Everything here comes from somebody else, so sizes, numbers and depths are counted before they are believed.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+from imagegen.errors import ImagegenError
+
+_PIECE = 1 << 20
+_SPOOL = 32 << 20
+_HEAD = 512
+
+_COMPRESSED = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
+_CPIO = (b"070701", b"070702")
+#: a file with one of these inside is damaged, which is no fault of ours: what could be read was read
+DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+
+
+class LimitError(ImagegenError):
+    """An archive wants more room, members or depth than a scan gives it."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left to unwrap in one image; ``take`` raises LimitError when it is used up."""
+
+    bytes_left: int = 8 << 30
+    members_left: int = 500_000
+
+    def take(self, size: int) -> None:
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise LimitError("more than 8 GiB unwrapped")
+
+    def take_member(self) -> None:
+        self.members_left -= 1
+        if self.members_left < 0:
+            raise LimitError("more than 500,000 members in archives")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in an archive; ``stream`` is open until the next member is asked for."""
+
+    name: str
+    stream: IO[bytes]
+
+
+def name_compression(head: bytes) -> str | None:
+    return next((name for magic, name in _COMPRESSED if head.startswith(magic)), None)
+
+
+def name_archive(head: bytes) -> str | None:
+    """``tar``, ``cpio``, ``zip`` or None, from the first 512 bytes."""
+    if head[257:262] == b"ustar":
+        return "tar"
+    if head.startswith(_CPIO):
+        return "cpio"
+    return "zip" if head.startswith(b"PK\x03\x04") else None
+
+
+def decompress(stream: IO[bytes], size: int, budget: Budget) -> IO[bytes]:
+    """The content of a compressed stream of ``size`` bytes, in memory or in a temporary file.
+
+    A damaged stream gives what could be read. Raises LimitError for a bomb: more than 64 MiB and 100 times
+    its size.
+    """
+    limit = max(64 << 20, 100 * size)
+    stream.seek(0)
+    kind = name_compression(stream.read(_HEAD))
+    stream.seek(0)
+    plain = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115 - the caller closes it
+    try:
+        reader = _open_compressed(kind or "", stream)
+        written = 0
+        while piece := reader.read(_PIECE):
+            written += len(piece)
+            budget.take(len(piece))
+            if written > limit:
+                raise LimitError(f"unpacks to more than {limit >> 20} MiB from {size:,} bytes")
+            plain.write(piece)
+    except LimitError:
+        plain.close()
+        raise
+    except (*DAMAGED, _zstd_error()):
+        pass
+    plain.seek(0)
+    return cast("IO[bytes]", plain)
+
+
+def _open_compressed(kind: str, stream: IO[bytes]) -> IO[bytes]:
+    if kind == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=stream, mode="rb"))
+    if kind == "xz":
+        return cast("IO[bytes]", lzma.LZMAFile(stream))
+    if kind == "bzip2":
+        return cast("IO[bytes]", bz2.BZ2File(stream))
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        stream, read_across_frames=True, closefd=False
+    )
+    return cast("IO[bytes]", reader)
+
+
+def _zstd_error() -> type[Exception]:
+    import zstandard
+
+    return zstandard.ZstdError
+
+
+def list_members(kind: str, stream: IO[bytes], budget: Budget) -> Iterator[Member]:
+    """The regular files of an archive; ``kind`` as ``name_archive`` says. Raises LimitError, and one of
+    ``DAMAGED`` where the archive breaks off.
+    """
+    stream.seek(0)
+    readers = {"tar": _list_tar, "cpio": _list_cpio, "zip": _list_zip}
+    for member in readers[kind](stream, budget):
+        budget.take_member()
+        yield member
+
+
+def _list_tar(stream: IO[bytes], budget: Budget) -> Iterator[Member]:
+    with tarfile.open(fileobj=stream, mode="r:", errorlevel=0) as archive:
+        for info in archive:
+            content = archive.extractfile(info) if info.isreg() else None
+            if content is not None:
+                # a sparse member may be far larger than the archive
+                budget.take(info.size)
+                yield Member(info.name, content)
+            archive.members.clear()  # type: ignore[attr-defined]
+
+
+def _list_zip(stream: IO[bytes], budget: Budget) -> Iterator[Member]:
+    with zipfile.ZipFile(stream) as archive:
+        for info in archive.infolist():
+            if info.is_dir() or info.flag_bits & 1:
+                continue
+            if info.file_size > max(64 << 20, 100 * info.compress_size):
+                raise LimitError(f"{info.filename} unpacks to {info.file_size >> 20} MiB")
+            budget.take(info.file_size)
+            with archive.open(info) as content, tempfile.SpooledTemporaryFile(max_size=_SPOOL) as plain:
+                # zipfile stops at the size that the directory names
+                while piece := content.read(_PIECE):
+                    plain.write(piece)
+                plain.seek(0)
+                yield Member(info.filename, cast("IO[bytes]", plain))
+
+
+def _list_cpio(stream: IO[bytes], budget: Budget) -> Iterator[Member]:
+    """The "newc" format of initial RAM disks (cpio(5)): several archives may follow each other, the last one
+    compressed; that rest comes as a member of its own.
+    """
+    while True:
+        start = stream.tell()
+        header = stream.read(110)
+        if not header.startswith(_CPIO):
+            yield from _read_rest(stream, start, header, budget)
+            return
+        size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+        if name_size > 4096:
+            raise ValueError("a cpio name of more than 4096 bytes")
+        name = stream.read(name_size).rstrip(b"\0").decode(errors="replace")
+        stream.seek(-(110 + name_size) % 4, 1)
+        if name != "TRAILER!!!" and (int(header[14:22], 16) & 0o170000) == 0o100000:
+            budget.take(size)
+            with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as plain:
+                left = size
+                while left and (piece := stream.read(min(left, _PIECE))):
+                    plain.write(piece)
+                    left -= len(piece)
+                plain.seek(0)
+                yield Member(name, cast("IO[bytes]", plain))
+            stream.seek(-size % 4, 1)
+        else:
+            stream.seek(size + -size % 4, 1)
+        if name == "TRAILER!!!":
+            _skip_padding(stream)
+
+
+def _skip_padding(stream: IO[bytes]) -> None:
+    while block := stream.read(_HEAD):
+        rest = block.lstrip(b"\0")
+        if rest:
+            stream.seek(-len(rest), 1)
+            return
+
+
+def _read_rest(stream: IO[bytes], start: int, header: bytes, budget: Budget) -> Iterator[Member]:
+    if not header.strip(b"\0"):
+        return
+    stream.seek(start)
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as plain:
+        while piece := stream.read(_PIECE):
+            budget.take(len(piece))
+            plain.write(piece)
+        plain.seek(0)
+        yield Member("(rest)", cast("IO[bytes]", plain))
