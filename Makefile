@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bi
 OUT    ?= demo
 
 # Programs that judge our output in the tests; others are unpacked by the tests themselves.
-JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl shellcheck systemd util-linux xorriso
+JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl qemu-utils shellcheck systemd util-linux xorriso
 
 .PHONY: help demo test check lint bench docs mirror wheel clean
 
