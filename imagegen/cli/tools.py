@@ -40,6 +40,7 @@ LIBRARIES = (
     Library(name="cryptography", module="cryptography", needed_by=("render", "seed", "pki")),
     Library(name="pycdlib", module="pycdlib", needed_by=("render", "seed")),
     Library(name="urllib3", module="urllib3", needed_by=("fetch", "build")),
+    Library(name="cyclonedx-python-lib", module="cyclonedx", needed_by=("build",)),
     Library(name="zstandard", module="zstandard", needed_by=("scan",)),
     Library(name="rich", module="rich", needed_by=("progress bars",)),
     Library(

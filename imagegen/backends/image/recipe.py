@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.backends.image import bootloader, disk, iso, rootfs
+from imagegen.backends.image import bootloader, disk, iso, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.hygiene import render_table
 from imagegen.backends.image.layers import LayerCache, hash_inputs
@@ -225,6 +225,25 @@ def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
     )
 
 
+def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
+    """Write the bill of materials beside the image, as ``NAME-ROLES.cdx.json``; one for all its formats."""
+    path = f"{_stem(image)}cdx.json"
+    name = f"{image.cluster.name}-{image.role_plan.name}"
+    key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
+    if folder.keep(path, key):
+        return
+    role = build_role_layer(shop, image, build_base_layer(shop, image))
+    bill = sbom.Bill(
+        name=name,
+        image_id=image.role_key,
+        distribution=image.cluster.image.os.value,
+        packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
+        sources={source: shop.find_source(source) for source in list_sources([image])},
+        epoch=shop.epoch,
+    )
+    folder.write(path, sbom.emit_bill(bill), inputs=key)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
     """One artifact below OUT. ``seconds`` is None when it was there already, made from the same input."""
@@ -260,6 +279,8 @@ def build_images(
             jobs = [pool.submit(_build_into, shop, folder, image, kind, times) for image, kind in missing]
             for job in jobs:
                 job.result()
+        for image in images:
+            build_bill(shop, folder, image)
         folder.commit(lambda path: any(path.startswith(_stem(image)) for image in images))
     sizes = [(path, (out / path).stat().st_size) for path in (_path(*pair) for pair in wanted)]
     return [BuiltImage(path=path, size_bytes=size, seconds=times.get(path)) for path, size in sizes]
