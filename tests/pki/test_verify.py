@@ -318,7 +318,14 @@ def prove(w: Workshop) -> Report:
     return report
 
 
-@pytest.mark.parametrize(("do", "edge"), list(list_mutations()))
+def sort_by_pace(mutations: Iterator[ParameterSet]) -> Iterator[ParameterSet]:
+    """Every eighth is part of the fast tests; all of them take a minute."""
+    for number, mutation in enumerate(mutations):
+        marks = () if number % 8 == 0 else (pytest.mark.slow,)
+        yield pytest.param(*mutation.values, id=mutation.id, marks=marks)
+
+
+@pytest.mark.parametrize(("do", "edge"), list(sort_by_pace(list_mutations())))
 def test_mutation_is_caught_and_its_edge_named(do: Break, edge: str, pristine: Path, tmp_path: Path) -> None:
     workshop = Workshop.copy(small(), pristine, tmp_path / "secrets")
     do(workshop)

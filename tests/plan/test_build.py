@@ -204,9 +204,9 @@ def test_thousands_of_nodes_stay_cheap(tmp_path: Path) -> None:
             ),
         ]
         plan = make_plan(write_cluster(tmp_path, nodes, network="pods: 100.64.0.0/10"))
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert max(len(piece) for piece in iter_plan_json(plan)) < 1_000_000
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     measure(10)
     assert measure(2000) < 15 * measure(200)
