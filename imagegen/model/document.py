@@ -186,10 +186,18 @@ class ControlPlaneSection(Section):
     )
 
 
+#: the curves are often named without their algorithm
+_SHORT_KEYS = {
+    "p256": KeyAlgorithm.ECDSA_P256,
+    "p384": KeyAlgorithm.ECDSA_P384,
+    "p521": KeyAlgorithm.ECDSA_P521,
+}
+
+
 class PkiSection(Section):
     """Keys and certificates."""
 
-    key: Annotated[KeyAlgorithm, choice_of(KeyAlgorithm)] = _key(
+    key: Annotated[KeyAlgorithm, choice_of(KeyAlgorithm, _SHORT_KEYS)] = _key(
         "The algorithm of all keys.", default=KeyAlgorithm.ECDSA_P256, spelt="ecdsa-p256"
     )
     ca_lifetime: Annotated[timedelta, DURATION] = _key(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -123,10 +124,11 @@ class Spelt:
         return dict(self.schema)
 
 
-def choice_of(kind: type[StrEnum]) -> Spelt:
-    """The annotation of a word out of ``kind``."""
+def choice_of(kind: type[StrEnum], short: Mapping[str, StrEnum] = MappingProxyType({})) -> Spelt:
+    """The annotation of a word out of ``kind``; ``short`` are further spellings of its members."""
     members = {member.value: member for member in kind}
     listed = ", ".join(members)
+    members |= short
 
     def parse(text: str) -> StrEnum:
         found = members.get(text)

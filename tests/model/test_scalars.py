@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_core import PydanticCustomError
 
+from imagegen.diagnostics import Report
 from imagegen.model import scalars
+from imagegen.model.cluster import KeyAlgorithm
+from imagegen.model.load import load_text
 
 
 def refusal(parse: Any, text: str) -> tuple[str, str | None]:
@@ -216,3 +220,15 @@ def test_no_flag_names(text: str, hint: str | None) -> None:
 @pytest.mark.parametrize("text", ["a\nb", "a\x00", "\u2028", "a\tb"])
 def test_flag_values_are_one_line(text: str) -> None:
     assert refusal(scalars.parse_flag_value, text)[0]
+
+
+def test_curves_may_be_named_without_their_algorithm() -> None:
+    report = Report()
+    text = (
+        "version: 1\nname: a\nkubernetes: {version: 1.36.4}\nnetwork: {nodes: 10.0.0.0/24}\n"
+        "pki: {key: p384}\n"
+        "nodes: [{name: one, roles: [etcd, master, worker], address: 10.0.0.5}]\n"
+    )
+    cluster = load_text(text, Path("cluster.yaml"), report)
+    assert cluster is not None
+    assert cluster.pki.key is KeyAlgorithm.ECDSA_P384
