@@ -83,7 +83,7 @@ def command(
         require_known("set of roles", role, names)
 
     from imagegen.backends.epoch import read_epoch
-    from imagegen.backends.image import recipe, sources
+    from imagegen.backends.image import imageplan, recipe, sources
     from imagegen.backends.image.layers import LayerCache, default_layer_root
     from imagegen.fetch import lock_path, read_lock
     from imagegen.fetch.everything import fetch_everything
@@ -97,10 +97,10 @@ def command(
 
     parts = {(part.name, part.version): part for part in list_parts(plan)}
 
-    def plan_images() -> list[recipe.ImagePlan]:
+    def plan_images() -> list[imageplan.ImagePlan]:
         digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(cluster)))
         return [
-            recipe.plan_image(plan.cluster, one, base_packages, wanted, digests=digests, epoch=epoch)
+            imageplan.plan_image(plan.cluster, one, base_packages, wanted, digests=digests, epoch=epoch)
             for one in chosen
         ]
 
@@ -116,7 +116,7 @@ def command(
         progress=terminal.progress(),
     )
     images = plan_images()
-    files = sources.unpack_sources(recipe.list_sources(images), parts, result, cache)
+    files = sources.unpack_sources(imageplan.list_sources(images), parts, result, cache)
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
         cache=cache,
@@ -128,7 +128,7 @@ def command(
 
 
 def _read(cluster: Path, profile_dirs: tuple[Path, ...], terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
-    from imagegen.backends.image.recipe import list_base_packages
+    from imagegen.backends.image.imageplan import list_base_packages
     from imagegen.plan.build import build_plan, plan_base
     from imagegen.plan.profiles import load_profiles
 

@@ -6,8 +6,6 @@ or a file of the output folder, named by the hash of everything that affects it.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import os
 import tempfile
 import time
@@ -18,20 +16,16 @@ from pathlib import Path
 
 from imagegen.backends.image import bootloader, disk, iso, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
-from imagegen.backends.image.hygiene import render_table
+from imagegen.backends.image.imageplan import ImagePlan, format_key, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
 from imagegen.backends.image.partitions import plan_layout
-from imagegen.backends.image.payload import Entry, FindSource, Payload, plan_payload, write_payload
-from imagegen.backends.image.sources import Digests, Source
+from imagegen.backends.image.payload import FindSource, Payload, write_payload
 from imagegen.backends.output import OutputFolder
-from imagegen.model.cluster import Cluster, DiskFormat
-from imagegen.plan.items import Binary, ContainerImage, File, Origin, Package, Phase
-from imagegen.plan.plan import RolePlan
+from imagegen.model.cluster import DiskFormat
+from imagegen.plan.items import File, Origin, Phase
 from imagegen.progress import SILENT, Progress
 from imagegen.run import Runner, Tool, require_tools
 
-#: raised when the recipe changes in a way that the hashed inputs do not show
-_RECIPE = 1
 _ORIGIN = Origin("component image", reason="the disk's own identifiers")
 _RAW = "disk.raw"
 
@@ -47,26 +41,6 @@ class Workshop:
     progress: Progress = SILENT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePlan:
-    """Everything about one golden image that is known before anything is built; the keys name the layers."""
-
-    cluster: Cluster
-    role_plan: RolePlan
-    base: rootfs.BaseSystem
-    payload: Payload
-    formats: tuple[DiskFormat, ...]
-    base_key: str
-    #: also the image's id, from which its UUIDs are derived
-    role_key: str
-    disk_key: str
-
-    def file_name(self, disk_format: DiskFormat) -> str:
-        """``quickstart-etcd+master.qcow2``; for Compute Engine ``….gce.tar.gz``."""
-        extension = "gce.tar.gz" if disk_format is DiskFormat.GCE else disk_format.value
-        return f"{self.cluster.name}-{self.role_plan.name}.{extension}"
-
-
 def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
     """The programs that a build of these formats starts."""
     tools = [*rootfs.TOOLS, *bootloader.TOOLS, *disk.TOOLS]
@@ -78,59 +52,6 @@ def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
     if DiskFormat.ISO in wanted:
         tools += iso.TOOLS
     return tuple(tools)
-
-
-def plan_image(
-    cluster: Cluster,
-    role_plan: RolePlan,
-    base_packages: Iterable[str],
-    formats: tuple[DiskFormat, ...],
-    *,
-    digests: Digests,
-    epoch: int,
-) -> ImagePlan:
-    """Work out the layers of one golden image; pure. ``base_packages`` are what every role's base layer
-    holds.
-    """
-    base = rootfs.BaseSystem(
-        os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
-    )
-    common = {"recipe": _RECIPE, "epoch": epoch, "suite": base.suite}
-    base_key = hash_inputs({**common, "packages": base.packages, "snapshot": base.snapshot or "latest"})
-    payload = plan_payload(role_plan.items)
-    has_iso = DiskFormat.ISO in formats
-    role_key = hash_inputs(
-        {
-            **common,
-            "base": base_key,
-            "packages": payload.packages,
-            "sysusers": payload.sysusers,
-            "units": payload.units,
-            "hygiene": render_table(),
-            "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
-            "entries": [_describe(entry, digests) for entry in payload.entries],
-            "size_mib": cluster.image.size_mib,
-            "squashfs": has_iso,
-        }
-    )
-    disk_key = hash_inputs({"role": role_key, "arguments": bootloader.KERNEL_ARGUMENTS, "recipe": _RECIPE})
-    return ImagePlan(
-        cluster=cluster,
-        role_plan=role_plan,
-        base=base,
-        payload=payload,
-        formats=formats,
-        base_key=base_key,
-        role_key=role_key,
-        disk_key=disk_key,
-    )
-
-
-def _describe(entry: Entry, digests: Digests) -> str:
-    """An entry for hashing: every field but its origin, and the sum of what it brings."""
-    fields = [(f.name, getattr(entry, f.name)) for f in dataclasses.fields(entry) if f.name != "origin"]
-    source = digests.of(entry) if isinstance(entry, Binary | ContainerImage) else ""
-    return repr((type(entry).__name__, fields, source))
 
 
 def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -218,32 +139,6 @@ def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role
         writers.write_format(shop.runner, disk_format, raw, target, work, image, epoch=shop.epoch)
 
 
-def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
-    """The id of a format's inputs, as the manifest records it."""
-    return hash_inputs(
-        {"disk": image.disk_key, "format": disk_format.value, "name": image.cluster.name, "recipe": _RECIPE}
-    )
-
-
-def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
-    """Write the bill of materials beside the image, as ``NAME-ROLES.cdx.json``; one for all its formats."""
-    path = f"{_stem(image)}cdx.json"
-    name = f"{image.cluster.name}-{image.role_plan.name}"
-    key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
-    if folder.keep(path, key):
-        return
-    role = build_role_layer(shop, image, build_base_layer(shop, image))
-    bill = sbom.Bill(
-        name=name,
-        image_id=image.role_key,
-        distribution=image.cluster.image.os.value,
-        packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
-        sources={source: shop.find_source(source) for source in list_sources([image])},
-        epoch=shop.epoch,
-    )
-    folder.write(path, sbom.emit_bill(bill), inputs=key)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
     """One artifact below OUT. ``seconds`` is None when it was there already, made from the same input."""
@@ -305,6 +200,25 @@ def _build_into(
     times[path] = time.monotonic() - start
 
 
+def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
+    """Write the bill of materials beside the image, as ``NAME-ROLES.cdx.json``; one for all its formats."""
+    path = f"{_stem(image)}cdx.json"
+    name = f"{image.cluster.name}-{image.role_plan.name}"
+    key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
+    if folder.keep(path, key):
+        return
+    role = build_role_layer(shop, image, build_base_layer(shop, image))
+    bill = sbom.Bill(
+        name=name,
+        image_id=image.role_key,
+        distribution=image.cluster.image.os.value,
+        packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
+        sources={source: shop.find_source(source) for source in list_sources([image])},
+        epoch=shop.epoch,
+    )
+    folder.write(path, sbom.emit_bill(bill), inputs=key)
+
+
 def render_outlook(images: Sequence[ImagePlan], cache: LayerCache) -> str:
     """What a build would do, and which layers are cached; one line each."""
     lines = []
@@ -323,14 +237,3 @@ def render_summary(built: Sequence[BuiltImage]) -> str:
         spent = "unchanged" if image.seconds is None else f"{image.seconds:.1f} s"
         rows.append(f"{image.size_bytes / (1 << 20):9.1f} MiB  {spent:>9}  {image.path}\n")
     return "".join(rows)
-
-
-def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:
-    """The packages of the plan for role ``base``: what every image's base layer holds."""
-    return tuple(sorted(item.name for item in role_plan.items if isinstance(item, Package)))
-
-
-def list_sources(images: Iterable[ImagePlan]) -> tuple[Source, ...]:
-    """Every executable and container image that some golden image holds."""
-    entries = (entry for image in images for entry in image.payload.entries)
-    return tuple(dict.fromkeys(entry for entry in entries if isinstance(entry, Binary | ContainerImage)))

@@ -12,8 +12,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
+from imagegen.backends.image.imageplan import ImagePlan, list_sources, plan_image
 from imagegen.backends.image.layers import LayerCache
-from imagegen.backends.image.recipe import ImagePlan, Workshop, build_bill, list_sources, plan_image
+from imagegen.backends.image.recipe import Workshop, build_bill
 from imagegen.backends.image.sbom import Bill, DebianPackage, emit_bill, parse_dpkg_status
 from imagegen.backends.image.sources import Digests
 from imagegen.backends.output import OutputFolder

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imagegen.backends.image.formats import convert, gce, ova
+from imagegen.backends.image.imageplan import ImagePlan
 from imagegen.model.cluster import DiskFormat, Firmware
 from imagegen.run import Runner
-
-if TYPE_CHECKING:
-    from imagegen.backends.image.recipe import ImagePlan
 
 TOOLS = convert.TOOLS
 

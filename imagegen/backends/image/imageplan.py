@@ -1,0 +1,111 @@
+"""Everything about a golden image that is known before anything is built: its layers and what names them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imagegen.backends.image import bootloader, rootfs
+from imagegen.backends.image.hygiene import render_table
+from imagegen.backends.image.layers import hash_inputs
+from imagegen.backends.image.payload import Entry, Payload, plan_payload
+from imagegen.backends.image.sources import Digests, Source
+from imagegen.model.cluster import Cluster, DiskFormat
+from imagegen.plan.items import Binary, ContainerImage, Package
+from imagegen.plan.plan import RolePlan
+
+#: raised when the recipe changes in a way that the hashed inputs do not show
+RECIPE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """Everything about one golden image that is known before anything is built; the keys name the layers."""
+
+    cluster: Cluster
+    role_plan: RolePlan
+    base: rootfs.BaseSystem
+    payload: Payload
+    formats: tuple[DiskFormat, ...]
+    base_key: str
+    #: also the image's id, from which its UUIDs are derived
+    role_key: str
+    disk_key: str
+
+    def file_name(self, disk_format: DiskFormat) -> str:
+        """``quickstart-etcd+master.qcow2``; for Compute Engine ``….gce.tar.gz``."""
+        extension = "gce.tar.gz" if disk_format is DiskFormat.GCE else disk_format.value
+        return f"{self.cluster.name}-{self.role_plan.name}.{extension}"
+
+
+def plan_image(
+    cluster: Cluster,
+    role_plan: RolePlan,
+    base_packages: Iterable[str],
+    formats: tuple[DiskFormat, ...],
+    *,
+    digests: Digests,
+    epoch: int,
+) -> ImagePlan:
+    """Work out the layers of one golden image; pure. ``base_packages`` are what every role's base layer
+    holds.
+    """
+    base = rootfs.BaseSystem(
+        os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
+    )
+    common = {"recipe": RECIPE, "epoch": epoch, "suite": base.suite}
+    base_key = hash_inputs({**common, "packages": base.packages, "snapshot": base.snapshot or "latest"})
+    payload = plan_payload(role_plan.items)
+    has_iso = DiskFormat.ISO in formats
+    role_key = hash_inputs(
+        {
+            **common,
+            "base": base_key,
+            "packages": payload.packages,
+            "sysusers": payload.sysusers,
+            "units": payload.units,
+            "hygiene": render_table(),
+            "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
+            "entries": [_describe(entry, digests) for entry in payload.entries],
+            "size_mib": cluster.image.size_mib,
+            "squashfs": has_iso,
+        }
+    )
+    disk_key = hash_inputs({"role": role_key, "arguments": bootloader.KERNEL_ARGUMENTS, "recipe": RECIPE})
+    return ImagePlan(
+        cluster=cluster,
+        role_plan=role_plan,
+        base=base,
+        payload=payload,
+        formats=formats,
+        base_key=base_key,
+        role_key=role_key,
+        disk_key=disk_key,
+    )
+
+
+def _describe(entry: Entry, digests: Digests) -> str:
+    """An entry for hashing: every field but its origin, and the sum of what it brings."""
+    fields = [(f.name, getattr(entry, f.name)) for f in dataclasses.fields(entry) if f.name != "origin"]
+    source = digests.of(entry) if isinstance(entry, Binary | ContainerImage) else ""
+    return repr((type(entry).__name__, fields, source))
+
+
+def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
+    """The id of a format's inputs, as the manifest records it."""
+    return hash_inputs(
+        {"disk": image.disk_key, "format": disk_format.value, "name": image.cluster.name, "recipe": RECIPE}
+    )
+
+
+def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:
+    """The packages of the plan for role ``base``: what every image's base layer holds."""
+    return tuple(sorted(item.name for item in role_plan.items if isinstance(item, Package)))
+
+
+def list_sources(images: Iterable[ImagePlan]) -> tuple[Source, ...]:
+    """Every executable and container image that some golden image holds."""
+    entries = (entry for image in images for entry in image.payload.entries)
+    return tuple(dict.fromkeys(entry for entry in entries if isinstance(entry, Binary | ContainerImage)))
