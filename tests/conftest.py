@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
 
 from tests.judges.tools import Tool, Unavailable, acquire_tool
+
+# A shell that runs us in the background makes us, and all our children, deaf to SIGINT: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: tests with one of these markers may start processes
 PROCESS_MARKERS = ("judge", "vm", "process")

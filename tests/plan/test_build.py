@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -192,24 +191,12 @@ def test_the_same_input_gives_the_same_plan_everywhere(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
-def test_thousands_of_nodes_stay_cheap(tmp_path: Path) -> None:
-    """Ten times the nodes take at most fifteen times as long, and pieces stay small."""
-
-    def measure(count: int) -> float:
-        nodes = [
-            *QUICKSTART[:2],
-            *(
-                f"{{name: w-{n}, roles: [worker], address: 10.240.{1 + n // 250}.{1 + n % 250}}}"
-                for n in range(count)
-            ),
-        ]
-        plan = make_plan(write_cluster(tmp_path, nodes, network="pods: 100.64.0.0/10"))
-        begin = time.process_time()
-        assert max(len(piece) for piece in iter_plan_json(plan)) < 1_000_000
-        return time.process_time() - begin
-
-    measure(10)
-    assert measure(2000) < 15 * measure(200)
+def test_the_dump_of_a_large_plan_comes_in_small_pieces(tmp_path: Path) -> None:
+    workers = (
+        f"{{name: w-{n}, roles: [worker], address: 10.240.{1 + n // 250}.{1 + n % 250}}}" for n in range(2000)
+    )
+    plan = make_plan(write_cluster(tmp_path, [*QUICKSTART[:2], *workers], network="pods: 100.64.0.0/10"))
+    assert max(len(piece) for piece in iter_plan_json(plan)) < 1_000_000
 
 
 def test_streaming_and_whole_text_are_the_same(tmp_path: Path) -> None:
