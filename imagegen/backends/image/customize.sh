@@ -36,6 +36,8 @@ set_units() {
 
 # hygiene: what must not be the same on two machines, and what nobody needs; a pattern may match nothing
 clean_up() {
+    # no login by password: locked is what remains when nobody sets one; passwd leaves a backup and a lock behind
+    in_root passwd --quiet --lock root
     while read -r action patterns; do
         case $action in
         remove) (cd "$root" && eval "rm -rf -- $patterns") ;;
@@ -43,8 +45,6 @@ clean_up() {
         create) : >"$root/$patterns" ;;
         esac
     done <"$work/hygiene"
-    # no login by password: locked is what remains when nobody sets one
-    in_root passwd --quiet --lock root
 }
 
 # evidence for the bill of materials
