@@ -78,6 +78,6 @@ def list_programs() -> list[Program]:
                 found.setdefault(tool.name, Program(tool=tool, needed_by=("build",)))
     for tool in images.TOOLS:
         known = found.get(tool.name)
-        needed_by = (*known.needed_by, "scan") if known else ("scan",)
+        needed_by = (*(known.needed_by if known else ()), "test", "scan")
         found[tool.name] = Program(tool=tool, needed_by=needed_by)
     return [*sorted(found.values(), key=lambda program: program.tool.name), *_BESIDE]

@@ -23,6 +23,7 @@ VERBS: Mapping[str, str] = {
     "pki": "Show, verify or renew the certificates.",
     "fetch": "Bring binaries and images into the cache, verified, and pin them.",
     "build": "Build golden images.",
+    "test": "Check an image against the plan.",
     "scan": "Look for secrets in images.",
     "schema": "Print the JSON Schema of the cluster file.",
     "doctor": "Show which programs and libraries are there.",

@@ -6,6 +6,7 @@ systems. Knows nothing about what the files mean.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -131,14 +132,32 @@ def _is_gce(image: Path) -> bool:
     return first is not None and first.name.removeprefix("./") == "disk.raw"
 
 
+def extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, name: str) -> None:
+    """Write a regular member as ``folder/name``, whatever the archive calls it; holes stay holes."""
+    member.name = name
+    # Python 3.11.2, which Debian 12 has, knows no filters: https://docs.python.org/3/library/tarfile.html#hints
+    archive.extraction_filter = getattr(tarfile, "data_filter", lambda info, path: info)
+    archive.extract(member, folder)
+
+
 def _unpack_gce(image: Path, work: Path) -> Path:
     with tarfile.open(image, "r:gz") as archive:
         member = archive.next()
         if member is None or not member.isreg() or member.size > 1 << 41:
             raise ImagegenError(f"{image}: disk.raw is not a file of up to 2 TiB")
-        member.name = "disk.raw"
-        archive.extract(member, work, filter="data")
+        extract_member(archive, member, work, "disk.raw")
     return work / "disk.raw"
+
+
+def make_raw(runner: Runner, image: Path, kind: str | None, work: Path) -> Path:
+    """A disk as a raw file: the image itself or a copy in ``work``; raises ImagegenError when it is none."""
+    if kind == "gce":
+        return _unpack_gce(image, work)
+    if kind in _QEMU_FORMATS:
+        return _convert(runner, image, kind, work)
+    if kind not in ("disk", "ext"):
+        raise ImagegenError(f"{image} is not a disk image that is known here")
+    return image
 
 
 def _list_ova(runner: Runner, image: Path, work: Path) -> Iterator[Entry | Trouble]:
@@ -149,8 +168,8 @@ def _list_ova(runner: Runner, image: Path, work: Path) -> Iterator[Entry | Troub
                 continue
             room = work / f"member{number}"
             room.mkdir()
-            name, info.name = info.name, "member"
-            archive.extract(info, room, filter="data")
+            name = info.name
+            extract_member(archive, info, room, "member")
             kind = name_format(room / "member")
             if kind in _QEMU_FORMATS:
                 for found in _list_disk(runner, _convert(runner, room / "member", kind, room), room):
@@ -228,7 +247,7 @@ def _list_file_system(
         argv = ["mcopy", "-i", f"{raw}@@{offset}", "-s", "-n", "-Q", "::/", str(tree)]
         troubles = runner.run(argv, timeout=_TIMEOUT_SECONDS, check=False).stderr.splitlines()
     else:
-        troubles = _extract_squashfs(runner, raw, tree)
+        troubles = extract_squashfs(runner, raw, tree)
     yield from (Trouble(prefix or "/", reason) for reason in troubles)
     for found in walk_folder(tree, own=True):
         yield _below(prefix, found)
@@ -258,7 +277,8 @@ def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path) -> list[str]
     return [line for line in lines if "changing ownership" not in line]
 
 
-def _extract_squashfs(runner: Runner, raw: Path, tree: Path) -> list[str]:
+def extract_squashfs(runner: Runner, raw: Path, tree: Path) -> list[str]:
+    """Unpack a squashfs file system into the empty folder ``tree``; returns what could not be unpacked."""
     require_tools([_TOOL["unsquashfs"]])
     argv = [
         "unsquashfs",
@@ -275,48 +295,54 @@ def _extract_squashfs(runner: Runner, raw: Path, tree: Path) -> list[str]:
     return [] if done.returncode in (0, 2) else done.stderr.splitlines()
 
 
-def _list_iso(runner: Runner, raw: Path, work: Path, prefix: str) -> Iterator[Entry | Trouble]:
-    """The files of an ISO 9660 image by their longest names; a squashfs in it is opened, too."""
+def list_iso_files(image: Path) -> Iterator[Entry]:
+    """The regular files of an ISO 9660 image by their longest names; an entry is open to reading until the
+    iterator ends. Raises ImagegenError for an image that cannot be read.
+    """
     import pycdlib
     from pycdlib.pycdlibexception import PyCdlibException
 
     iso = pycdlib.PyCdlib()
     try:
-        iso.open(str(raw))
+        iso.open(str(image))
         key = "rr_path" if iso.has_rock_ridge() else "joliet_path" if iso.has_joliet() else "iso_path"
         for folder, folders, names in iso.walk(**{key: "/"}):
             folders.sort()
             for name in sorted(names):
                 path = f"{folder.rstrip('/')}/{name}"
                 record: Any = iso.get_record(**{key: path})
-                if not record.is_file() or (key == "rr_path" and record.rock_ridge.is_symlink()):
-                    continue
-                yield from _list_iso_file(runner, iso, key, path, record.get_data_length(), work, prefix)
-    except PyCdlibException as error:
-        yield Trouble(prefix or "/", f"not a readable ISO 9660 image: {error}")
-    finally:
+                if record.is_file() and not (key == "rr_path" and record.rock_ridge.is_symlink()):
+                    yield Entry(path, record.get_data_length(), functools.partial(_open_iso, iso, key, path))
         iso.close()
+    except PyCdlibException as error:
+        raise ImagegenError(f"not a readable ISO 9660 image: {error}") from error
 
 
-def _list_iso_file(
-    runner: Runner, iso: Any, key: str, path: str, size: int, work: Path, prefix: str
-) -> Iterator[Entry | Trouble]:
-    def reopen() -> IO[bytes]:
-        import io
+def _open_iso(iso: Any, key: str, path: str) -> IO[bytes]:
+    import io
 
-        reader = iso.open_file_from_iso(**{key: path})
-        reader.__enter__()
-        return cast("IO[bytes]", io.BufferedReader(reader))
+    reader = iso.open_file_from_iso(**{key: path})
+    reader.__enter__()
+    return cast("IO[bytes]", io.BufferedReader(reader))
 
-    with reopen() as stream:
-        is_squashfs = stream.read(4) == b"hsqs"
-    if not is_squashfs:
-        yield Entry(f"{prefix}{path}", size, reopen)
-        return
-    inner = work / "inner.squashfs"
-    with reopen() as stream, open(inner, "wb") as target:
-        shutil.copyfileobj(stream, target)
-    yield from _list_file_system(runner, inner, 0, "squashfs", work, f"{prefix}{path}!")
+
+def _list_iso(runner: Runner, raw: Path, work: Path, prefix: str) -> Iterator[Entry | Trouble]:
+    """The files of an ISO; a squashfs in it is opened, too."""
+    try:
+        for entry in list_iso_files(raw):
+            with entry.open() as stream:
+                is_squashfs = stream.read(4) == b"hsqs"
+                if is_squashfs:
+                    stream.seek(0)
+                    with open(work / "inner.squashfs", "wb") as target:
+                        shutil.copyfileobj(stream, target)
+            if is_squashfs:
+                inner, name = work / "inner.squashfs", f"{prefix}{entry.path}!"
+                yield from _list_file_system(runner, inner, 0, "squashfs", work, name)
+            else:
+                yield _below(prefix, entry)
+    except ImagegenError as error:
+        yield Trouble(prefix or "/", str(error))
 
 
 def walk_folder(folder: Path, *, own: bool = False) -> Iterator[Entry | Trouble]:

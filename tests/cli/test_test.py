@@ -1,0 +1,120 @@
+"""``test``: an image of any format against the plan, by its name; exit code 1 when a check fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Imagegen
+from tests.verify.test_suite import make_root, plan_role
+
+pytestmark = pytest.mark.process
+
+
+def _run(*argv: str | Path, stdin: str = "") -> None:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    words = [str(word) for word in argv]
+    subprocess.run(words, input=stdin, text=True, check=True, capture_output=True, env={"PATH": path})
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_root(plan_role("worker"), tmp_path_factory.mktemp("worker"))
+
+
+def _make_ext4(tree: Path, folder: Path) -> Path:
+    _run("mke2fs", "-q", "-t", "ext4", "-d", tree, folder / "root.ext4", "16M")
+    return (folder / "root.ext4").rename(folder / "quickstart-worker.raw")
+
+
+def _make_qcow2(tree: Path, folder: Path) -> Path:
+    root, raw = _make_ext4(tree, folder), folder / "disk.raw"
+    with open(raw, "wb") as handle:
+        handle.truncate(20 << 20)
+    _run("sfdisk", "-q", raw, stdin="label: gpt\nstart=2048,size=2048\nstart=4096,size=32768\n")
+    with open(raw, "r+b") as handle:
+        handle.seek(4096 * 512)
+        handle.write(root.read_bytes())
+    _run("qemu-img", "convert", "-O", "qcow2", raw, folder / "quickstart-worker.qcow2")
+    return folder / "quickstart-worker.qcow2"
+
+
+def _make_ova(tree: Path, folder: Path) -> Path:
+    _run("qemu-img", "convert", "-O", "vmdk", _make_qcow2(tree, folder), folder / "x.vmdk")
+    (folder / "x.ovf").write_text("<Envelope/>")
+    _run("tar", "-C", folder, "--format=ustar", "-cf", folder / "quickstart-worker.ova", "x.ovf", "x.vmdk")
+    return folder / "quickstart-worker.ova"
+
+
+def _make_gce(tree: Path, folder: Path) -> Path:
+    _make_qcow2(tree, folder)
+    image = folder / "quickstart-worker.gce.tar.gz"
+    _run("tar", "-C", folder, "--format=oldgnu", "-Sczf", image, "disk.raw")
+    return image
+
+
+def _make_iso(tree: Path, folder: Path) -> Path:
+    (folder / "content").mkdir()
+    _run("mksquashfs", tree, folder / "content" / "root.squashfs", "-quiet")
+    image = folder / "quickstart-worker.iso"
+    _run("xorriso", "-as", "mkisofs", "-R", "-J", "-o", image, folder / "content")
+    return image
+
+
+@pytest.mark.parametrize("make", [_make_ext4, _make_qcow2, _make_ova, _make_gce, _make_iso])
+def test_every_format_passes(
+    make: object, tree: Path, tmp_path: Path, imagegen: Imagegen, quickstart: Path
+) -> None:
+    assert callable(make)
+    done = imagegen("test", make(tree, tmp_path), "--cluster", quickstart)
+    assert done.code == 0, done.out + done.err
+    assert not done.out
+    assert ", 0 failed" in done.err
+
+
+def test_a_failed_check_is_named(tree: Path, tmp_path: Path, imagegen: Imagegen, quickstart: Path) -> None:
+    image = _make_ext4(tree, tmp_path)
+    _run("debugfs", "-w", "-R", "rm /usr/local/bin/kubelet", image)
+    done = imagegen("test", image, "--cluster", quickstart)
+    assert done.code == 1
+    assert done.out == "FAILED executable /usr/local/bin/kubelet: wanted a file, there is nothing\n"
+    answer = json.loads(imagegen("test", image, "--cluster", quickstart, "--format", "json").out)
+    failed = [check["check"] for check in answer["checks"] if not check["passed"]]
+    assert failed == ["executable /usr/local/bin/kubelet"]
+    assert len(answer["checks"]) > 100
+
+
+def test_the_bill_beside_the_image_tells_the_sums(
+    tree: Path, tmp_path: Path, imagegen: Imagegen, quickstart: Path
+) -> None:
+    image = _make_ext4(tree, tmp_path)
+    part = {"bom-ref": "file:/usr/local/bin/kubelet", "hashes": [{"content": "0" * 64}]}
+    bill = tmp_path / "quickstart-worker.cdx.json"
+    bill.write_text(json.dumps({"components": [part, {"bom-ref": "deb:x"}]}))
+    done = imagegen("test", image, "--cluster", quickstart)
+    assert done.code == 1
+    assert done.out.startswith("FAILED executable /usr/local/bin/kubelet: wanted sum 0000")
+    bill.write_text("{}")
+    done = imagegen("test", image, "--cluster", quickstart)
+    assert "is not a bill of materials" in done.err
+
+
+def test_the_role_is_asked_for_when_the_name_does_not_tell(
+    tree: Path, imagegen: Imagegen, quickstart: Path
+) -> None:
+    done = imagegen("test", tree, "--cluster", quickstart)
+    assert done.code == 2
+    assert "--role etcd|master|worker" in done.err
+    assert imagegen("test", tree, "--cluster", quickstart, "--role", "worker").code == 0
+    assert "did you mean worker" in imagegen("test", tree, "--cluster", quickstart, "--role", "worke").err
+
+
+def test_something_else_than_an_image(tmp_path: Path, imagegen: Imagegen, quickstart: Path) -> None:
+    (tmp_path / "quickstart-worker.raw").write_text("no image")
+    done = imagegen("test", tmp_path / "quickstart-worker.raw", "--cluster", quickstart)
+    assert done.code == 1
+    assert "is not a disk image" in done.err
