@@ -6,6 +6,8 @@ import base64
 import gzip
 import re
 
+import yaml
+
 from imagegen.emit import emit_yaml
 
 #: text longer than this is compressed: nobody reads it in place, and seeds travel through small channels
@@ -50,6 +52,9 @@ def emit_entry(
 
 
 def _scalar(text: str) -> str:
+    if "\n" in text:  # a block scalar would need the indentation of its place
+        quoted: str = yaml.safe_dump(text, default_style='"', width=2**31 - 1, allow_unicode=True)
+        return quoted.rstrip("\n")
     return emit_yaml({"k": text})[3:].rstrip("\n")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagegen.backends.writefiles import LARGE_BYTES, emit_entry
@@ -99,6 +99,8 @@ def test_large_text_is_compressed_the_same_way_always() -> None:
     assert base64.b64decode(entry["content"])[4:8] == bytes(4)
 
 
+@example("\n")
+@example('a\n b\u2028"\\')
 @given(st.text(min_size=1, max_size=30))
 def test_any_path_survives(path: str) -> None:
     try:
