@@ -12,10 +12,11 @@ import os
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner, Tool, require_tools
@@ -62,7 +63,7 @@ def list_entries(runner: Runner, image: Path, work: Path) -> Iterator[Entry | Tr
     MissingToolError, ImagegenError for an image that refers to other files, CommandError when a tool fails.
     """
     if image.is_dir():
-        yield from walk_folder(image)
+        yield from _list_folder(runner, image, work)
         return
     kind = name_format(image)
     if kind == "ova":
@@ -79,6 +80,46 @@ def list_entries(runner: Runner, image: Path, work: Path) -> Iterator[Entry | Tr
         yield _file_entry(image, image.name)
 
 
+#: files in a folder that are opened as images when they are some
+_IMAGE_NAMES = (
+    ".iso",
+    ".qcow2",
+    ".raw",
+    ".img",
+    ".vmdk",
+    ".vdi",
+    ".vhd",
+    ".ova",
+    ".tar.gz",
+    ".ext4",
+    ".squashfs",
+)
+
+
+def _list_folder(runner: Runner, folder: Path, work: Path) -> Iterator[Entry | Trouble]:
+    """The files of a folder, such as an output folder, and those of the images in it."""
+    for found in walk_folder(folder):
+        image = folder / found.path.lstrip("/")
+        if isinstance(found, Trouble) or not found.path.endswith(_IMAGE_NAMES) or not _is_image(image):
+            yield found
+            continue
+        room = work / "room"
+        room.mkdir()
+        try:
+            for inner in list_entries(runner, image, room):
+                yield _below(f"{found.path}!", inner)
+        except ImagegenError as error:
+            yield Trouble(found.path, str(error))
+        shutil.rmtree(room)
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return name_format(path) is not None
+    except OSError:
+        return False
+
+
 _QEMU_FORMATS = frozenset({"qcow2", "vmdk", "vdi", "vpc", "vhdx"})
 
 
@@ -91,11 +132,9 @@ def name_format(image: Path) -> str | None:
         handle.seek(max(0, image.stat().st_size - 512))
         tail = handle.read(512)
     if head[257:262] == b"ustar":
-        with tarfile.open(image, "r:") as archive:
-            first = archive.next()
-        return "ova" if first is not None and first.name.endswith(".ovf") else None
+        return "ova" if _first_member(image, "r:").endswith(".ovf") else None
     if head.startswith(b"\x1f\x8b"):
-        return "gce" if _is_gce(image) else None
+        return "gce" if _first_member(image, "r:gz") == "disk.raw" else None
     if head[:8] == b"conectix" or tail[:8] == b"conectix":
         return "vpc"
     marks = (
@@ -123,13 +162,13 @@ def _name_raw(head: bytes) -> str | None:
     return None
 
 
-def _is_gce(image: Path) -> bool:
+def _first_member(image: Path, mode: Literal["r:", "r:gz"]) -> str:
     try:
-        with tarfile.open(image, "r:gz") as archive:
+        with tarfile.open(image, mode) as archive:
             first = archive.next()
-    except (tarfile.TarError, OSError, EOFError):
-        return False
-    return first is not None and first.name.removeprefix("./") == "disk.raw"
+    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        return ""
+    return first.name.removeprefix("./") if first is not None else ""
 
 
 def extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, name: str) -> None:
@@ -173,7 +212,7 @@ def _list_ova(runner: Runner, image: Path, work: Path) -> Iterator[Entry | Troub
             kind = name_format(room / "member")
             if kind in _QEMU_FORMATS:
                 for found in _list_disk(runner, _convert(runner, room / "member", kind, room), room):
-                    yield _below(name, found)
+                    yield _below(f"{name}!", found)
             else:
                 yield _file_entry(room / "member", name)
             shutil.rmtree(room)

@@ -65,8 +65,8 @@ class Allowed:
     reason: str
 
     def covers(self, finding: Finding) -> bool:
-        # in which partition or archive of an image a file lies does not matter
-        path = finding.path.rpartition(":")[2]
+        # in which partition, image or archive a file lies does not matter
+        path = re.sub(r"\Apartition \d+:", "", finding.path.rpartition("!")[2])
         return self.kind in ("*", finding.kind) and fnmatch.fnmatchcase(path, self.path)
 
 
@@ -115,7 +115,7 @@ def scan_image(
             if result.files % _PROGRESS_EVERY == 0:
                 step.advance(entry.path, _PROGRESS_EVERY)
         step.note = f"{result.files:,} files, {result.size_bytes >> 20:,} MiB"
-    result.findings.sort()
+    result.findings.sort(key=lambda found: (found.path, _number(found.where), found.kind))
     return result
 
 
@@ -231,6 +231,11 @@ class _Search:
             return False
         self._seen.add(digest)
         return True
+
+
+def _number(where: str) -> int:
+    digits = where.rpartition(" ")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _say_where(data: bytes, match: Match, offset: int) -> str:

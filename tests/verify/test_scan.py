@@ -50,6 +50,14 @@ def test_what_only_looks_like_a_secret_is_left_alone(path: str, tmp_path: Path) 
     assert result.is_clean, result
 
 
+def test_findings_come_in_the_order_of_their_places(tmp_path: Path) -> None:
+    lines = [b"x\n"] * 120
+    lines[8] = b"token: 07401b.f395accd246ae52d\n"
+    lines[100] = b"token: abc01b.f395accd246ae52d\n"
+    (tmp_path / "k").write_bytes(b"".join(lines))
+    assert [finding.where for finding in _scan(tmp_path).findings] == ["line 9", "line 101"]
+
+
 def test_the_line_is_told(tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(b"one\ntwo\n" + EC_PEM)
     assert _scan(tmp_path).findings == [Finding(path="/k", where="line 3", kind="private key")]
@@ -137,7 +145,7 @@ def test_ova(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "x.ovf").write_text("<Envelope/>")
     _run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, tmp_path / "x.vmdk")
     _run("tar", "-C", tmp_path, "--format=ustar", "-cf", tmp_path / "x.ova", "x.ovf", "x.vmdk")
-    assert _paths(_scan(tmp_path / "x.ova"), "x.vmdkpartition 3:") == set(ALL)
+    assert _paths(_scan(tmp_path / "x.ova"), "x.vmdk!partition 3:") == set(ALL)
 
 
 @pytest.mark.process
@@ -161,6 +169,18 @@ def test_iso_and_the_squashfs_in_it(tree: Path, tmp_path: Path) -> None:
     }
     assert inside == set(ALL)
     assert "/user-data" in _paths(result, "")
+
+
+@pytest.mark.process
+def test_images_in_a_folder_are_opened(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "user-data").write_bytes(b"token: " + TOKEN)
+    (tmp_path / "out").mkdir()
+    _run("xorriso", "-as", "mkisofs", "-R", "-J", "-o", tmp_path / "out" / "seed.iso", tmp_path / "content")
+    (tmp_path / "out" / "broken.iso").write_bytes(bytes(0x8001) + b"CD001" + bytes(9000))
+    result = _scan(tmp_path / "out")
+    assert [finding.path for finding in result.findings] == ["/seed.iso!/user-data"]
+    assert [trouble.path for trouble in result.unread] == ["/broken.iso!/"]
 
 
 def test_tar(tree: Path, tmp_path: Path) -> None:
@@ -207,6 +227,13 @@ def test_an_image_that_needs_another_file_is_refused(disk: Path, tmp_path: Path)
         _scan(image)
 
 
+@pytest.mark.parametrize("head", [b"\x1f\x8b\x08" + bytes(5000), bytes(257) + b"ustar" + b"\xff" * 5000])
+def test_a_damaged_archive_is_read_as_plain_bytes(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(head + EC_PEM)
+    for image in (tmp_path, tmp_path / "x.tar.gz"):
+        assert [finding.kind for finding in _scan(image).findings] == ["private key"]
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(EC_PEM)
     (tmp_path / "in").mkdir()
@@ -225,6 +252,22 @@ def test_allowed_findings_are_told_apart(tmp_path: Path) -> None:
     assert [(finding.path, reason) for finding, reason in result.allowed] == [
         ("/usr/lib/libx.so", "self-test")
     ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/bin/x",
+        "partition 3:/usr/bin/x",
+        "/live/root.squashfs!/usr/bin/x",
+        "a.vmdk!partition 3:/usr/bin/x",
+    ],
+)
+def test_allowed_wherever_the_file_system_lies(path: str) -> None:
+    rule = Allowed(path="/usr/bin/x", kind="private key", reason="self-test")
+    assert rule.covers(Finding(path=path, where="byte 1", kind="private key"))
+    assert not rule.covers(Finding(path=f"{path}/y", where="byte 1", kind="private key"))
+    assert not rule.covers(Finding(path=path, where="byte 1", kind="password hash"))
 
 
 def test_the_allow_list_gives_reasons_and_allows_no_plant() -> None:

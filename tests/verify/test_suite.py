@@ -48,17 +48,16 @@ def make_root(role_plan: RolePlan, folder: Path) -> Path:
     program.write_bytes(PROGRAM)
     write_payload(payload, lambda source: program, folder / "payload.tar", epoch=1_767_225_600)
     with tarfile.open(folder / "payload.tar") as archive:
-        archive.extractall(tree, filter=_as_me)
+        archive.extraction_filter = lambda info, path: info
+        for info in archive.getmembers():
+            info.uid, info.gid, info.uname, info.gname = os.geteuid(), os.getegid(), "", ""
+        archive.extractall(tree)
     for path, text in _list_databases(role_plan.items, payload).items():
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
     _switch_units(role_plan.items, tree)
     return tree
-
-
-def _as_me(info: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    return info.replace(uid=os.geteuid(), gid=os.getegid(), uname="", gname="", deep=False)
 
 
 def _list_databases(items: tuple[Item, ...], payload: Payload) -> Mapping[str, str]:
