@@ -11,8 +11,10 @@ STAMP  := $(VENV)/.installed
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11) python3)
 OUT    ?= demo
 
-# Programs that judge our output in the tests; others are unpacked by the tests themselves.
-JUDGE_PACKAGES := e2fsprogs genisoimage haproxy nftables openssl qemu-utils shellcheck systemd util-linux xorriso
+# Programs that judge our output in the tests, and what golden images are built and booted with; other judges are
+# unpacked by the tests themselves.
+JUDGE_PACKAGES := dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy mmdebstrap mtools nftables \
+  openssl ovmf qemu-system-x86 qemu-utils shellcheck systemd util-linux xorriso
 
 .PHONY: help demo test check lint bench docs mirror wheel clean
 

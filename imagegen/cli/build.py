@@ -88,6 +88,7 @@ def command(
     from imagegen.fetch import lock_path, read_lock
     from imagegen.fetch.everything import fetch_everything
     from imagegen.model.cluster import DiskFormat
+    from imagegen.plan.items import ContainerImage
     from imagegen.plan.parts import list_images, list_parts, make_download
     from imagegen.run import Runner
 
@@ -95,10 +96,10 @@ def command(
     chosen = [role_plan for role_plan in plan.role_plans if not roles or role_plan.name in roles]
     epoch, cache = read_epoch(os.environ), LayerCache(root=default_layer_root())
 
-    parts = {(part.name, part.version): part for part in list_parts(plan)}
+    every_part = {(part.name, part.version): part for part in list_parts(plan)}
 
     def plan_images() -> list[imageplan.ImagePlan]:
-        digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(cluster)))
+        digests = sources.read_pinned(every_part, list_images(plan), read_lock(lock_path(cluster)))
         return [
             imageplan.plan_image(plan.cluster, one, base_packages, wanted, digests=digests, epoch=epoch)
             for one in chosen
@@ -107,16 +108,19 @@ def command(
     if dry_run:
         terminal.data(recipe.render_outlook(plan_images(), cache))
         return
+    needed = imageplan.list_sources(plan_images())
+    parts = {key: every_part[key] for key in sources.list_part_keys(needed)}
     result = fetch_everything(
         [make_download(part) for part in parts.values()],
-        list_images(plan),
+        [source.reference for source in needed if isinstance(source, ContainerImage)],
         lock=read_lock(lock_path(cluster)),
         mirror=mirror or None,
         offline=offline,
         progress=terminal.progress(),
     )
+    # planned again, because now the lock file pins every source
     images = plan_images()
-    files = sources.unpack_sources(imageplan.list_sources(images), parts, result, cache)
+    files = sources.unpack_sources(needed, parts, result, cache)
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
         cache=cache,

@@ -45,6 +45,12 @@ def read_pinned(parts: Parts, images: Iterable[str], lock: Lock) -> Digests:
     )
 
 
+def list_part_keys(sources: Iterable[Source]) -> tuple[tuple[str, str], ...]:
+    """Name and version of every part of the catalogue that some source comes from, each once."""
+    keys = ((source.part, source.version) for source in sources if isinstance(source, Binary))
+    return tuple(dict.fromkeys(keys))
+
+
 def unpack_sources(
     sources: Iterable[Source], parts: Parts, result: FetchResult, cache: LayerCache
 ) -> dict[Source, Path]:
