@@ -29,7 +29,7 @@ from imagegen.plan.explain import Explanation, explain_code, explain_flag, expla
 def command(
     terminal: Terminal, word: str, cluster: Path | None, form: str, profile_dirs: tuple[Path, ...]
 ) -> None:
-    """Explain a finding (IMG104), something on a machine, or a flag of a Kubernetes daemon.
+    """Explain a finding (IMG104), something on a machine, or a flag (kubelet/--network-plugin).
 
     With CLUSTER: a path, unit, package, user, sysctl or port that is on its machines: what it is, who asked
     for it and why; and for a flag, its state in the cluster's version.

@@ -135,9 +135,13 @@ def explain_flag(
 ) -> tuple[Explanation, ...]:
     """What the version table knows of a flag, field, API or gate: since when, until when, what replaces it.
 
-    ``wanted`` may lack the leading dashes. With ``version`` the state in that Kubernetes version is said too.
+    ``wanted`` may lack the leading dashes, and may name its component: ``kubelet/--network-plugin``.
+    With ``version`` the state in that Kubernetes version is said too.
     """
     bare = wanted.partition("=")[0]
+    prefix, slash, rest = bare.partition("/")
+    if slash and (prefix in _DAEMONS or any(row.component == prefix for row in all_rows())):
+        component, bare = prefix, rest
     rows = find_rows(bare) or find_rows(f"--{bare.lstrip('-')}")
     if not rows:
         folded = bare.lstrip("-").lower()

@@ -130,3 +130,9 @@ def test_unknown_names_get_a_suggestion(
     with pytest.raises(UsageError) as caught:
         "".join(iter_plan_text(plan, node=node, role=role))
     assert hint in (caught.value.hint or "")
+
+
+def test_a_flag_may_name_its_component() -> None:
+    (found,) = explain_flag("kubelet/--network-plugin")
+    assert found.title == "kubelet --network-plugin (flag)"
+    assert explain_flag("kube-proxy/--network-plugin") == ()
