@@ -128,15 +128,15 @@ def choice_of(kind: type[StrEnum], short: Mapping[str, StrEnum] = MappingProxyTy
     """The annotation of a word out of ``kind``; ``short`` are further spellings of its members."""
     members = {member.value: member for member in kind}
     listed = ", ".join(members)
-    members |= short
+    spellings = {**members, **short}
 
     def parse(text: str) -> StrEnum:
-        found = members.get(text)
+        found = spellings.get(text)
         if found is None:
             raise refuse(f"wanted one of {listed}, got {show(text)}", closest(text, members), UNKNOWN_CHOICE)
         return found
 
-    return Spelt(parse, f"one of {listed}", {"type": "string", "enum": list(members)})
+    return Spelt(parse, f"one of {listed}", {"type": "string", "enum": list(spellings)})
 
 
 def validate_whole_number(value: object) -> int:
