@@ -277,7 +277,7 @@ def test_i5_good_profile_folders(tmp_path: Path) -> None:
         (("access:\n", "targets: [vmware, virtual-box]\naccess:\n"), "did you mean virtualbox?"),
         (("access:\n", "image: {os: debain-13}\naccess:\n"), "did you mean debian-13?"),
         (("access:\n", "image: {formats: [qcow]}\naccess:\n"), "did you mean qcow2?"),
-        (("access:\n", "pki: {key: p256}\naccess:\n"), "did you mean ecdsa-p256?"),
+        (("access:\n", "pki: {key: ecdsa-256}\naccess:\n"), "did you mean ecdsa-p256?"),
         (("access:\n", "profile: [x]\naccess:\n"), "did you mean profiles?"),
         (("1.36.4", "1.136.4"), "did you mean 1.37.4?"),
         (("1.36.4", "1.38.0"), "did you mean 1.37.0?"),
