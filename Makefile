@@ -14,7 +14,7 @@ OUT    ?= demo
 # Programs that judge our output in the tests, and what golden images are built and booted with; other judges are
 # unpacked by the tests themselves.
 JUDGE_PACKAGES := dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy mmdebstrap mtools nftables \
-  openssl ovmf qemu-system-x86 qemu-utils shellcheck systemd util-linux xorriso
+  openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
 
 .PHONY: help demo test check lint bench docs mirror wheel clean
 
