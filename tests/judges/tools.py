@@ -157,7 +157,7 @@ RECIPES: Mapping[str, Recipe] = {
         package="netplan.io",
         suite="bookworm",
         libraries=("libnetplan0",),
-        path="lib/netplan/generate",
+        path="usr/libexec/netplan/generate",
         version=("--help",),
     ),
     "shellcheck": Recipe(
