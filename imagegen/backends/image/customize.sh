@@ -1,6 +1,7 @@
 #!/bin/sh
 # Turns a base system into the root file system of one role, and that into file system images.
-# Called by mmdebstrap as a customize hook: $1 is the root of the machine to be, WORK a folder that imagegen prepared.
+# Called by mmdebstrap as a customize hook: $1 is the root of the machine to be, WORK a folder that imagegen prepared,
+# OUT the one for what is made.
 # Every step reads what to do from WORK and does nothing when its table is not there.
 # With "pack" as second argument, in a mount namespace of its own: only the file system images.
 set -eu
@@ -8,6 +9,7 @@ umask 022
 
 root=$1
 work=${WORK:?}
+out=${OUT:?}
 : "${SOURCE_DATE_EPOCH:?}"
 
 in_root() {
@@ -34,6 +36,14 @@ set_units() {
     done <"$work/units"
 }
 
+# mmdebstrap keeps services from starting while packages are installed, and undoes it only after this hook
+allow_services() {
+    rm -f "$root/usr/sbin/policy-rc.d"
+    if [ -e "$root/sbin/start-stop-daemon.REAL" ]; then
+        mv "$root/sbin/start-stop-daemon.REAL" "$root/sbin/start-stop-daemon"
+    fi
+}
+
 # hygiene: what must not be the same on two machines, and what nobody needs; a pattern may match nothing
 clean_up() {
     # no login by password: locked is what remains when nobody sets one; passwd leaves a backup and a lock behind
@@ -49,14 +59,14 @@ clean_up() {
 
 # evidence for the bill of materials
 save_facts() {
-    cp "$root/var/lib/dpkg/status" "$work/out/dpkg-status"
-    chmod 0644 "$work/out/dpkg-status"
+    cp "$root/var/lib/dpkg/status" "$out/dpkg-status"
+    chmod 0644 "$out/dpkg-status"
 }
 
 save_kernel() {
-    cp -L "$root/vmlinuz" "$work/out/vmlinuz"
-    cp -L "$root/initrd.img" "$work/out/initrd.img"
-    chmod 0644 "$work/out/vmlinuz" "$work/out/initrd.img"
+    cp -L "$root/vmlinuz" "$out/vmlinuz"
+    cp -L "$root/initrd.img" "$out/initrd.img"
+    chmod 0644 "$out/vmlinuz" "$out/initrd.img"
 }
 
 # Nothing is younger than the source; what is older keeps its time.
@@ -69,9 +79,9 @@ clamp_times() {
 # mke2fs is preferred to the host's; it runs outside of the root because it must write there.
 make_ext4() {
     while read -r size uuid; do
-        truncate -s "$size" "$work/out/root.ext4"
-        run_mke2fs -q -t ext4 -m 1 -L root -U "$uuid" -E "hash_seed=$uuid" -d "$1" "$work/out/root.ext4"
-        chmod 0644 "$work/out/root.ext4"
+        truncate -s "$size" "$out/root.ext4"
+        run_mke2fs -q -t ext4 -m 1 -L root -U "$uuid" -E "hash_seed=$uuid" -d "$1" "$out/root.ext4"
+        chmod 0644 "$out/root.ext4"
     done <"$work/ext4"
 }
 
@@ -88,9 +98,9 @@ run_mke2fs() {
 # the root of a bootable ISO, which has its kernel beside it and no disk to name in fstab
 make_squashfs() {
     [ -e "$work/squashfs" ] || return 0
-    mksquashfs "$1" "$work/out/root.squashfs" -noappend -no-progress -quiet -comp zstd -Xcompression-level 5 \
+    mksquashfs "$1" "$out/root.squashfs" -noappend -no-progress -quiet -comp zstd -Xcompression-level 5 \
         -wildcards -e etc/fstab 'boot/*' vmlinuz initrd.img >/dev/null
-    chmod 0644 "$work/out/root.squashfs"
+    chmod 0644 "$out/root.squashfs"
 }
 
 # mmdebstrap has mounted /proc, /sys and /dev into the root; a bind mount shows what lies below them.
@@ -109,6 +119,7 @@ add_users
 unpack_payload
 set_units
 save_facts
+allow_services
 clean_up
 save_kernel
 unshare --mount --propagation private sh "$0" "$root" pack

@@ -70,6 +70,7 @@ HYGIENE: tuple[Hygiene, ...] = (
     Hygiene(_R, "home/*", "accounts are made on first boot"),
     Hygiene(_R, "tmp/* tmp/.[!.]* var/tmp/*", "temporary files"),
     Hygiene(_R, "etc/apt/apt.conf.d/99mmdebstrap", "setting of the build"),
+    Hygiene(_R, "usr/sbin/policy-rc.d", "services may start on the machine, though not during the build"),
     Hygiene(_R, "var/spool/cron/crontabs/*", "nobody's jobs"),
     Hygiene(_R, "usr/lib/python3/dist-packages/__pycache__", "made again when needed"),
 )

@@ -145,13 +145,14 @@ def build_role(runner: Runner, role: RoleSystem, base_tar: Path, target: Path, *
     ``target``.
     """
     mode = choose_mode()
-    with _staging() as work:
-        _prepare_work(work, role)
+    with _staging(mode) as work:
+        out = _prepare_work(work, role, mode)
         # In a user namespace the root of the namespace is nobody outside: what it reads must be readable by
         # all.
         unpack = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$BASE"'
         argv = ["mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
-        argv += ["--skip=check/empty,cleanup/reproducible,tar-in/dev,output/dev"]
+        # cleanup comes after the image is made and, without its files in /tmp, would clean the host's apt
+        argv += ["--skip=check/empty,cleanup,tar-in/dev,output/dev"]
         argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
         argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
         argv += [f"--setup-hook={unpack}"]
@@ -165,16 +166,19 @@ def build_role(runner: Runner, role: RoleSystem, base_tar: Path, target: Path, *
         ]
         shared_base = work / "base.tar"
         _link_or_copy(base_tar, shared_base)
-        environment = _environment(epoch) | {"WORK": str(work), "BASE": str(shared_base)}
+        environment = _environment(epoch) | {"WORK": str(work), "OUT": str(out), "BASE": str(shared_base)}
         runner.run(argv, env=environment, timeout=_TIMEOUT_SECONDS)
-        for made in sorted((work / "out").iterdir()):
+        for made in sorted(out.iterdir()):
             _move(made, target / made.name)
 
 
-def _prepare_work(work: Path, role: RoleSystem) -> None:
-    out = work / "out"
-    out.mkdir()
-    out.chmod(0o777)
+def _prepare_work(work: Path, role: RoleSystem, mode: str) -> Path:
+    """Fill the staging folder; the answer is the folder for what is made."""
+    # In a user namespace its root writes there, who is somebody else outside. Nobody else can: the name is
+    # random and the folder above cannot be listed.
+    out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
+    if mode == "unshare":
+        out.chmod(0o777)
     (work / "view").mkdir()
     files = {
         "customize.sh": CUSTOMIZE.read_text(),
@@ -189,13 +193,15 @@ def _prepare_work(work: Path, role: RoleSystem) -> None:
         (work / name).write_text(text)
         (work / name).chmod(0o644)
     _link_or_copy(role.payload, work / "payload.tar")
+    return out
 
 
 @contextmanager
-def _staging() -> Iterator[Path]:
+def _staging(mode: str) -> Iterator[Path]:
     """A folder that the root of a user namespace can reach, whatever the modes of the user's home are."""
     work = Path(tempfile.mkdtemp(prefix="imagegen-", dir=os.environ.get("TMPDIR", "/var/tmp")))  # noqa: S108
-    work.chmod(0o755)
+    if mode == "unshare":
+        work.chmod(0o711)
     try:
         yield work
     finally:

@@ -6,6 +6,7 @@ import re
 import struct
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 from imagegen.backends.image.partitions import derive_uuid
 from imagegen.errors import ImagegenError
@@ -84,6 +85,6 @@ def fix_vhd(path: Path, image_id: str, epoch: int) -> None:
             handle.write(footer)
 
 
-def _has_cookie(handle: object, place: int) -> bool:
-    handle.seek(place)  # type: ignore[attr-defined]
-    return bool(handle.read(8) == _VHD_COOKIE)  # type: ignore[attr-defined]
+def _has_cookie(handle: BinaryIO, place: int) -> bool:
+    handle.seek(place)
+    return handle.read(8) == _VHD_COOKIE
