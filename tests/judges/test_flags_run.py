@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from imagegen.diagnostics import Report
+from imagegen.fetch.archive import extract_members
 from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
 from imagegen.model.version import Version, parse_version
 from imagegen.pki.issue import issue_material
@@ -41,9 +41,10 @@ def find_programs(version: Version, folder: Path, etcd: Tool, etcdctl: Tool) -> 
     part = load_releases(version).part("etcd")
     archive = MIRROR / part.url.removeprefix("https://")
     if archive.exists():
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-        programs |= {name: str(folder / part.member(name)) for name in ("etcd", "etcdctl")}
+        folder.mkdir(exist_ok=True)
+        released = {name: folder / name for name in ("etcd", "etcdctl")}
+        extract_members(archive, {part.member(name): path for name, path in released.items()})
+        programs |= {name: str(path) for name, path in released.items()}
     return programs
 
 
