@@ -16,7 +16,7 @@ from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
 from mirror.debian_kubernetes import DebianMaker, list_debian_parts
 from mirror.gomodules import GoBuilder
 from mirror.layout import Mirror
-from mirror.podimages import PodImages
+from mirror.podimages import FIREWALL_SUITE, PodImages
 from mirror.recipe import KUBERNETES_VERSIONS
 
 _CACHE = Path.home() / ".cache" / "imagegen"
@@ -49,7 +49,8 @@ def main() -> int:
     ]
     if DEBIAN_VERSION in versions:
         jobs += [(part, packages) for part in list_debian_parts()]
-    images = PodImages(runner=runner, go=modules.go, debian=debian, packages=packages)
+    firewall = DebianArchive(runner=runner, work=work, suite=FIREWALL_SUITE)
+    images = PodImages(runner=runner, go=modules.go, firewall=firewall, packages=packages, mirror=shop.mirror)
     with shop.mirror.lock():
         for part, maker in jobs:
             if not options.part or part.name in options.part:

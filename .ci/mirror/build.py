@@ -55,11 +55,11 @@ class Workshop:
 
     def add_image(self, name: str, releases: Releases, images: PodImages) -> None:
         """Bring one container image into the mirror, unless it is there."""
-        reference = releases.image(name)
+        reference, origin = releases.image(name), images.origin(name, releases)
         self._work(
             f"image {reference}",
-            has_image(self.mirror, reference),
-            lambda: add_image(self.mirror, images.make(name, releases)),
+            has_image(self.mirror, reference, origin),
+            lambda: add_image(self.mirror, images.make(name, releases), origin),
         )
 
     def _work(self, label: str, is_there: bool, make: Callable[[], None]) -> None:

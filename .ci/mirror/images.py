@@ -39,12 +39,14 @@ class Image:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def has_image(mirror: Mirror, reference: str) -> bool:
-    return mirror.path(parse_reference(reference).download.url).is_file()
+def has_image(mirror: Mirror, reference: str, origin: str) -> bool:
+    """Whether the image is there and was made from what it would be made from now."""
+    is_there = mirror.path(parse_reference(reference).download.url).is_file()
+    return is_there and mirror.origin_of(reference) == origin
 
 
-def add_image(mirror: Mirror, image: Image) -> None:
-    """Write blobs first, then the manifest under its digest, then under its tag."""
+def add_image(mirror: Mirror, image: Image, origin: str) -> None:
+    """Write blobs first, then the manifest under its digest, then under its tag, then its origin."""
     reference = parse_reference(image.reference)
     layer = _pack_layer(image.files)
     packed = gzip.compress(layer, 6, mtime=0)
@@ -65,6 +67,7 @@ def add_image(mirror: Mirror, image: Image) -> None:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     replace_text(mirror.path(f"{reference.base}/manifests/sha256:{sha256}"), text)
     replace_text(mirror.path(reference.download.url), text)
+    mirror.note_origin(image.reference, {"sha256": sha256, "made_from": origin})
 
 
 def _add_blob(mirror: Mirror, reference: ImageReference, body: bytes, media_type: str) -> dict[str, object]:

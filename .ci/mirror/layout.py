@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from imagegen.fetch.cache import hash_file
 from imagegen.fetch.checksums import ChecksumError, parse_checksum
 from imagegen.fetch.sources import mirror_path
 from imagegen.kubernetes.releases import Part
+
+_ORIGINS = "ORIGINS.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Mirror:
         sha256 = hash_file(target)
         if part.checksum_url:
             self._add_checksum(part.checksum_url, part.file_name, sha256)
-        self._add_origin(part, sha256, origin)
+        facts = {"part": part.name, "version": part.version, "sha256": sha256, "made_from": origin}
+        self.note_origin(part.url, facts)
 
     def _add_checksum(self, url: str, file_name: str, sha256: str) -> None:
         path = self.path(url)
@@ -71,16 +74,18 @@ class Mirror:
         rows[file_name] = sha256
         replace_text(path, "".join(f"{digest}  {name}\n" for name, digest in sorted(rows.items())))
 
-    def _add_origin(self, part: Part, sha256: str, origin: str) -> None:
-        path = self.root / "ORIGINS.json"
-        origins = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        origins[part.url] = {
-            "part": part.name,
-            "version": part.version,
-            "sha256": sha256,
-            "made_from": origin,
-        }
-        replace_text(path, emit_json(origins))
+    def note_origin(self, key: str, facts: Mapping[str, str]) -> None:
+        """Write down what a part (by its URL) or an image (by its reference) was made from."""
+        origins = {**self._read_origins(), key: dict(facts)}
+        replace_text(self.root / _ORIGINS, emit_json(origins))
+
+    def origin_of(self, key: str) -> str | None:
+        """What a part or an image was made from; None when nobody wrote it down."""
+        return self._read_origins().get(key, {}).get("made_from")
+
+    def _read_origins(self) -> dict[str, dict[str, str]]:
+        path = self.root / _ORIGINS
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
     def size(self) -> int:
         """Bytes of all files."""

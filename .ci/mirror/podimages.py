@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagegen.fetch.archive import extract_members
 from imagegen.kubernetes.releases import Releases
 from imagegen.run import Runner
 from mirror.debian import DebianArchive
@@ -13,6 +14,7 @@ from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
 from mirror.debian_kubernetes import DebianMaker
 from mirror.gomodules import GoBuilder, GoModule, Unavailable
 from mirror.images import BIND_SERVICE, Image, LayerFile, list_files
+from mirror.layout import Mirror
 from mirror.recipe import coredns_program, find_recipe
 
 _ACCOUNTS = (
@@ -23,7 +25,9 @@ _ACCOUNTS = (
     ),
     LayerFile(path="etc/group", body=b"root:x:0:\nnonroot:x:65532:\n", mode=0o644),
 )
-#: Debian's nft and iptables with every library that they are linked against
+#: the newest stable Debian: an older nft crashes on tables that a newer one of the same machine has made
+FIREWALL_SUITE = "trixie"
+#: its nft and iptables with every library that they are linked against
 _FIREWALL_PACKAGES = (
     *(
         "nftables",
@@ -43,17 +47,28 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodImages:
-    """Makes images by name. Every method raises Unavailable and CommandError."""
+    """Makes images by name. Every method raises Unavailable and CommandError.
+
+    ``firewall`` is the archive of nft and iptables, ``mirror`` where finished parts are looked for.
+    """
 
     runner: Runner
     go: GoBuilder
-    debian: DebianArchive
+    firewall: DebianArchive
     packages: DebianMaker
+    mirror: Mirror
 
     def make(self, name: str, releases: Releases) -> Image:
         version = releases.version(name)
         make = {"pause": self._pause, "coredns": self._coredns, "flannel": self._flannel}[name]
         return make(releases.image(name), version, releases)
+
+    def origin(self, name: str, releases: Releases) -> str:
+        """What ``make`` makes the image from: an image that was made from something else is outdated."""
+        version = releases.version(name)
+        if name == "flannel":
+            return f"flannel {version}; nftables and iptables of Debian {self.firewall.suite}"
+        return f"{name} {version}"
 
     def _pause(self, reference: str, version: str, releases: Releases) -> Image:
         if shutil.which("gcc") is None:
@@ -79,15 +94,19 @@ class PodImages:
         return Image(reference=reference, files=(program, *_ACCOUNTS), settings=settings)
 
     def _flannel(self, reference: str, version: str, releases: Releases) -> Image:
-        recipe = find_recipe(releases.part("flannel"))
-        assert recipe is not None
-        target = self._stage("flannel-image", version) / "flanneld"
-        self.go.build(recipe.programs[0][1], target)
+        daemon = self._find_flanneld(version, releases)
         files = {
             file.path: file
             for package in _FIREWALL_PACKAGES
             for file in list_files(
-                self.debian.unpack(package), "bin", "sbin", "lib", "lib64", "usr/sbin", "usr/lib"
+                self.firewall.unpack(package),
+                "bin",
+                "sbin",
+                "lib",
+                "lib64",
+                "usr/sbin",
+                "usr/lib",
+                "usr/lib64",
             )
             if "/gconv/" not in file.path and "/locale" not in file.path
         }
@@ -97,12 +116,24 @@ class PodImages:
         }
         links |= {f"usr/sbin/{name}": "xtables-nft-multi" for name in ("ip6tables-restore", "iptables-save")}
         links |= {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
-        program = LayerFile(path="opt/bin/flanneld", body=target.read_bytes())
+        program = LayerFile(path="opt/bin/flanneld", body=daemon.read_bytes())
         linked = [LayerFile(path=path, link=to) for path, to in links.items()]
         settings = {"Entrypoint": ["/opt/bin/flanneld"], "Env": [_PATH]}
         return Image(
             reference=reference, files=(program, *files.values(), *linked, *_ACCOUNTS), settings=settings
         )
+
+    def _find_flanneld(self, version: str, releases: Releases) -> Path:
+        """The program of the part that the mirror has, else a new one."""
+        part = releases.part("flannel")
+        target = self._stage("flannel-image", version) / "flanneld"
+        if self.mirror.has(part):
+            extract_members(self.mirror.path(part.url), {part.member("flanneld"): target})
+            return target
+        recipe = find_recipe(part)
+        assert recipe is not None
+        self.go.build(recipe.programs[0][1], target)
+        return target
 
     def _stage(self, name: str, version: str) -> Path:
         stage = self.go.work / "stage" / f"{name}-{version}"

@@ -50,9 +50,10 @@ def read_archive(path: Path) -> tuple[dict[str, object], bytes]:
 
 def test_product_fetches_what_the_mirror_made(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path / "mirror")
-    assert not has_image(mirror, REFERENCE)
-    add_image(mirror, IMAGE)
-    assert has_image(mirror, REFERENCE)
+    assert not has_image(mirror, REFERENCE, "v1")
+    add_image(mirror, IMAGE, "v1")
+    assert has_image(mirror, REFERENCE, "v1")
+    assert not has_image(mirror, REFERENCE, "v2")
     config, layer = read_archive(fetch(mirror, tmp_path / "cache"))
     assert config["config"] == {"Entrypoint": ["/opt/bin/coredns"], "User": "65532"}
     (tmp_path / "layer.tar").write_bytes(layer)
@@ -70,14 +71,14 @@ def test_image_is_the_same_whenever_it_is_made(tmp_path: Path) -> None:
     archives = []
     for run in ("a", "b"):
         mirror = Mirror(tmp_path / run)
-        add_image(mirror, IMAGE)
+        add_image(mirror, IMAGE, "v1")
         archives.append(fetch(mirror, tmp_path / f"cache-{run}").read_bytes())
     assert archives[0] == archives[1]
 
 
 def test_damaged_image_is_refused(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path / "mirror")
-    add_image(mirror, IMAGE)
+    add_image(mirror, IMAGE, "v1")
     for blob in (mirror.root / "registry.k8s.io").rglob("blobs/*"):
         blob.write_bytes(blob.read_bytes()[:-1] + b"!")
     with pytest.raises(Exception, match="IMG602"):
@@ -99,7 +100,7 @@ def test_files_of_packages_are_merged_into_usr(tmp_path: Path) -> None:
 def test_skopeo_reads_the_image(tmp_path: Path) -> None:
     skopeo = require_judge("skopeo")
     mirror = Mirror(tmp_path / "mirror")
-    add_image(mirror, IMAGE)
+    add_image(mirror, IMAGE, "v1")
     archive = fetch(mirror, tmp_path / "cache")
     done = skopeo.run("copy", "--insecure-policy", f"oci-archive:{archive}", f"dir:{tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
