@@ -77,6 +77,46 @@ def quote_command(
     return " ".join([*parts, shlex.join(argv)])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """A process that goes on while we do; whoever started it ends it. What it writes goes to ``output``."""
+
+    argv: tuple[str, ...]
+    output: Path
+    _process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The status it ended with (negative: by a signal), or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait at most ``timeout`` seconds for its end; the status, or None when it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self, patience: float = 5.0) -> None:
+        """Ask its process group to end, insist after ``patience`` seconds."""
+        for signal_number, timeout in ((signal.SIGTERM, patience), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal_number)
+            if self.wait(timeout) is not None:
+                return
+
+    def last_lines(self, count: int = _SHOWN_LINES) -> str:
+        """The end of what it wrote."""
+        try:
+            text = self.output.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.rstrip().splitlines()[-count:])
+
+
 def _say_nothing(line: str) -> None:
     pass
 
@@ -105,17 +145,7 @@ class Runner:
         ``check`` is False) or takes too long, ValueError when a secret is in ``argv``. On an interruption the
         whole process group is ended before the exception goes on.
         """
-        if any(len(secret) >= 4 and secret in word for word in argv for secret in self.secrets):
-            raise ValueError(
-                "a secret must not be an argument: other users can read it; pass it by stdin or a file"
-            )
-        shown = self._mask(quote_command(argv, cwd=cwd, env=env))
-        self.log(shown)
-        path = argv[0] if "/" in argv[0] else find_tool(argv[0])
-        if path is None or not os.access(path, os.X_OK):
-            raise MissingToolError(
-                f"{argv[0]} is not installed", hint="imagegen doctor lists what is missing"
-            )
+        path, shown = self._prepare(argv, cwd, env)
         start = time.monotonic()
         process = subprocess.Popen(
             [path, *argv[1:]],
@@ -146,6 +176,65 @@ class Runner:
             seconds=time.monotonic() - start,
         )
 
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        output: Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Background:
+        """Start a program that goes on after this call, in a session of its own, and return its handle.
+
+        What it writes is appended to ``output``. It does not end with us: keep its handle, or its process id.
+        Raises MissingToolError, and ValueError as ``run`` does.
+        """
+        path, _ = self._prepare(argv, cwd, env)
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            process = subprocess.Popen(
+                [path, *argv[1:]],
+                cwd=cwd,
+                env=_short_environment() | dict(env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=handle,
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+            )
+        finally:
+            os.close(handle)
+        return Background(argv=tuple(argv), output=output, _process=process)
+
+    def attach(self, argv: Sequence[str]) -> int:
+        """Run a program on our own terminal, with our whole environment; the status that it ended with."""
+        path, _ = self._prepare(argv, None, None)
+        # an interrupt from the keyboard is for the program: it gets it from the terminal
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process = subprocess.Popen([path, *argv[1:]], preexec_fn=_hear_interrupts)
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _prepare(
+        self, argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None
+    ) -> tuple[str, str]:
+        """The program's path, and the command as it may be shown, which is logged."""
+        if any(len(secret) >= 4 and secret in word for word in argv for secret in self.secrets):
+            raise ValueError(
+                "a secret must not be an argument: other users can read it; pass it by stdin or a file"
+            )
+        shown = self._mask(quote_command(argv, cwd=cwd, env=env))
+        self.log(shown)
+        path = argv[0] if "/" in argv[0] else find_tool(argv[0])
+        if path is None or not os.access(path, os.X_OK):
+            raise MissingToolError(
+                f"{argv[0]} is not installed", hint="imagegen doctor lists what is missing"
+            )
+        return path, shown
+
     def _mask(self, text: str) -> str:
         return mask_secrets(text, self.secrets)
 
@@ -155,6 +244,10 @@ class Runner:
         cut = [f"… {len(lines) - _SHOWN_LINES} lines before"] if len(lines) > _SHOWN_LINES else []
         tail = [f"  {line}" for line in [*cut, *lines[-_SHOWN_LINES:]]]
         return "\n".join([f"{what}: {shown}", *tail])
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _short_environment() -> dict[str, str]:
