@@ -3,13 +3,14 @@
 # Called by mmdebstrap as a customize hook: $1 is the root of the machine to be, WORK a folder that imagegen prepared,
 # OUT the one for what is made.
 # Every step reads what to do from WORK and does nothing when its table is not there.
-# With "pack" as second argument, in a mount namespace of its own: only the file system images.
+# With "tidy" as second argument: only the clean-up, for what later steps build upon.
+# With "pack", in a mount namespace of its own: only the file system images.
 set -eu
 umask 022
 
 root=$1
 work=${WORK:?}
-out=${OUT:?}
+out=${OUT-}
 : "${SOURCE_DATE_EPOCH:?}"
 
 in_root() {
@@ -111,10 +112,17 @@ pack() {
     make_squashfs "$work/view"
 }
 
-if [ "${2:-}" = pack ]; then
+case ${2:-} in
+tidy)
+    clean_up
+    exit
+    ;;
+pack)
     pack
     exit
-fi
+    ;;
+esac
+: "${out:?}"
 add_users
 unpack_payload
 set_units

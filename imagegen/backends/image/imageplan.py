@@ -17,7 +17,7 @@ from imagegen.plan.items import Binary, ContainerImage, Package
 from imagegen.plan.plan import RolePlan
 
 #: raised when the recipe changes in a way that the hashed inputs do not show
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,10 @@ class ImagePlan:
     payload: Payload
     formats: tuple[DiskFormat, ...]
     base_key: str
+    #: the base with the role's packages; the same as ``base_key`` when there are none
+    system_key: str
+    #: what the system layer holds beyond the base
+    packages: tuple[str, ...]
     #: also the image's id, from which its UUIDs are derived
     role_key: str
     disk_key: str
@@ -55,18 +59,18 @@ def plan_image(
     base = rootfs.BaseSystem(
         os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
     )
-    common = {"recipe": RECIPE, "epoch": epoch, "suite": base.suite}
+    common = {"recipe": RECIPE, "epoch": epoch, "suite": base.suite, "hygiene": render_table()}
     base_key = hash_inputs({**common, "packages": base.packages, "snapshot": base.snapshot or "latest"})
     payload = plan_payload(role_plan.items)
+    packages = tuple(name for name in payload.packages if name not in base.packages)
+    system_key = hash_inputs({**common, "base": base_key, "packages": packages}) if packages else base_key
     has_iso = DiskFormat.ISO in formats
     role_key = hash_inputs(
         {
             **common,
-            "base": base_key,
-            "packages": payload.packages,
+            "system": system_key,
             "sysusers": payload.sysusers,
             "units": payload.units,
-            "hygiene": render_table(),
             "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
             "entries": [_describe(entry, digests) for entry in payload.entries],
             "size_mib": cluster.image.size_mib,
@@ -81,6 +85,8 @@ def plan_image(
         payload=payload,
         formats=formats,
         base_key=base_key,
+        system_key=system_key,
+        packages=packages,
         role_key=role_key,
         disk_key=disk_key,
     )

@@ -66,12 +66,31 @@ def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
     return shop.cache.get_or_build("base", image.base_key, build) / "base.tar"
 
 
-def build_role_layer(shop: Workshop, image: ImagePlan, base_tar: Path) -> Path:
+def build_system_layer(shop: Workshop, image: ImagePlan) -> Path:
+    """The base system with the packages of one role, as ``base.tar``; the base itself when there are none."""
+    if not image.packages:
+        shop.progress.skip(f"packages {image.role_plan.name}", "none beyond the base system")
+        return build_base_layer(shop, image)
+
+    def build(folder: Path) -> None:
+        base_tar = build_base_layer(shop, image)
+        with shop.progress.step(f"packages {image.role_plan.name}") as step:
+            step.note = " ".join(image.packages)
+            tar = folder / "base.tar"
+            rootfs.add_packages(shop.runner, image.base, image.packages, base_tar, tar, epoch=shop.epoch)
+
+    if shop.cache.find("system", image.system_key):
+        shop.progress.skip(f"packages {image.role_plan.name}", "cached")
+    return shop.cache.get_or_build("system", image.system_key, build) / "base.tar"
+
+
+def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
     """One role's root file system and what boots it, as a folder."""
     step = f"root file system {image.role_plan.name}"
 
     def build(folder: Path) -> None:
         layout = plan_layout(image.role_key, image.cluster.image.size_mib)
+        system_tar = build_system_layer(shop, image)
         with shop.progress.step(step):
             tar = folder / "payload.tar"
             entries = (*image.payload.entries, *_list_disk_files(layout.root_uuid))
@@ -84,7 +103,6 @@ def build_role_layer(shop: Workshop, image: ImagePlan, base_tar: Path) -> Path:
             write_payload(payload, shop.find_source, tar, epoch=shop.epoch)
             role = rootfs.RoleSystem(
                 suite=image.base,
-                packages=tuple(name for name in payload.packages if name not in image.base.packages),
                 payload=tar,
                 sysusers=payload.sysusers,
                 units=payload.units,
@@ -92,7 +110,7 @@ def build_role_layer(shop: Workshop, image: ImagePlan, base_tar: Path) -> Path:
                 root_bytes=layout.root.size_bytes,
                 squashfs=DiskFormat.ISO in image.formats,
             )
-            rootfs.build_role(shop.runner, role, base_tar, folder, epoch=shop.epoch)
+            rootfs.build_role(shop.runner, role, system_tar, folder, epoch=shop.epoch)
             tar.unlink()
 
     if shop.cache.find("role", image.role_key):
@@ -168,7 +186,7 @@ def build_images(
             if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
         ]
         for image in {id(image): image for image, _ in missing}.values():
-            build_role_layer(shop, image, build_base_layer(shop, image))
+            build_role_layer(shop, image)
         times: dict[str, float] = {}
         with ThreadPoolExecutor(max_workers=max(1, min(len(missing), os.cpu_count() or 1))) as pool:
             jobs = [pool.submit(_build_into, shop, folder, image, kind, times) for image, kind in missing]
@@ -193,7 +211,7 @@ def _build_into(
     shop: Workshop, folder: OutputFolder, image: ImagePlan, disk_format: DiskFormat, times: dict[str, float]
 ) -> None:
     start = time.monotonic()
-    role = build_role_layer(shop, image, build_base_layer(shop, image))
+    role = build_role_layer(shop, image)
     path = _path(image, disk_format)
     with folder.make_file(path, inputs=format_key(image, disk_format)) as target:
         build_format(shop, image, disk_format, role, target)
@@ -207,7 +225,7 @@ def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
     key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
     if folder.keep(path, key):
         return
-    role = build_role_layer(shop, image, build_base_layer(shop, image))
+    role = build_role_layer(shop, image)
     bill = sbom.Bill(
         name=name,
         image_id=image.role_key,
@@ -224,7 +242,12 @@ def render_outlook(images: Sequence[ImagePlan], cache: LayerCache) -> str:
     lines = []
     for image in images:
         lines.append(f"{image.role_plan.name}")
-        for kind, key in (("base", image.base_key), ("role", image.role_key), ("disk", image.disk_key)):
+        for kind, key in (
+            ("base", image.base_key),
+            ("system", image.system_key),
+            ("role", image.role_key),
+            ("disk", image.disk_key),
+        ):
             lines.append(f"  {kind:5} {key}  {'cached' if cache.has(kind, key) else 'to build'}")
         lines += [f"  {kind:5} {_path(image, kind)}" for kind in image.formats]
     return "".join(f"{line}\n" for line in dict.fromkeys(lines))

@@ -1,6 +1,6 @@
-"""Root file systems by mmdebstrap: a base that several roles share, and on top of it one role.
+"""Root file systems by mmdebstrap: a base that several roles share, with a role's packages, and one role.
 
-Both run as root or, in a user namespace, as an ordinary user; mmdebstrap decides nothing, ``choose_mode``
+All run as root or, in a user namespace, as an ordinary user; mmdebstrap decides nothing, ``choose_mode``
 does.
 """
 
@@ -36,6 +36,10 @@ _DPKG_OPTIONS = (
     "path-include=/usr/share/doc/*/copyright",
 )
 _APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
+_UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/base.tar"'
+#: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
+#: every file; the hygiene table takes the setting out again.
+_HURRY = 'mkdir -p "$1/etc/dpkg/dpkg.cfg.d"; echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io"'
 #: as bad as a dead network: an apt that waits for a proxy or a lock
 _TIMEOUT_SECONDS = 3600.0
 
@@ -74,12 +78,11 @@ class BaseSystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleSystem:
-    """What one role adds. ``payload`` is a tar file, ``sysusers`` and ``units`` are the tables of
+    """What one role adds to its packages. ``payload`` is a tar file, ``sysusers`` and ``units`` are tables of
     ``customize.sh``.
     """
 
     suite: BaseSystem
-    packages: tuple[str, ...]
     payload: Path
     sysusers: str
     units: str
@@ -133,67 +136,79 @@ def build_base(runner: Runner, base: BaseSystem, target: Path, *, epoch: int) ->
     """Write the base system as the tar archive ``target``; ``epoch`` is its latest time stamp in seconds
     since 1970.
     """
-    argv = ["mmdebstrap", f"--mode={choose_mode()}", "--variant=minbase", "--format=tar", "--skip=output/dev"]
-    argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
-    argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
-    argv += [f"--include={','.join(base.packages)}", base.suite, str(target), *base.sources()]
-    runner.run(argv, env=_environment(epoch), timeout=_TIMEOUT_SECONDS)
+    options = ["--variant=minbase", f"--include={','.join(base.packages)}"]
+    _build_tar(runner, base, options, {}, target, epoch=epoch)
 
 
-def build_role(runner: Runner, role: RoleSystem, base_tar: Path, target: Path, *, epoch: int) -> None:
+def add_packages(
+    runner: Runner, base: BaseSystem, packages: tuple[str, ...], base_tar: Path, target: Path, *, epoch: int
+) -> None:
+    """Write the base system with some more packages as the tar archive ``target``."""
+    options = ["--variant=custom", f"--setup-hook={_UNPACK}", f"--include={','.join(packages)}"]
+    _build_tar(runner, base, options, {"base.tar": base_tar}, target, epoch=epoch)
+
+
+def _build_tar(
+    runner: Runner, base: BaseSystem, options: list[str], files: dict[str, Path], target: Path, *, epoch: int
+) -> None:
+    mode = choose_mode()
+    with _staging(mode) as work:
+        _fill_work(work, {"customize.sh": CUSTOMIZE.read_text(), "hygiene": render_table()}, files)
+        argv = ["mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
+        # the package lists go with everything else that the hygiene table names
+        argv += ["--skip=check/empty,cleanup/apt,tar-in/dev,output/dev"]
+        argv += [f"--setup-hook={_HURRY}", '--customize-hook=sh "$WORK/customize.sh" "$1" tidy']
+        argv += [base.suite, str(target), *base.sources()]
+        runner.run(argv, env=_environment(work, epoch), timeout=_TIMEOUT_SECONDS)
+
+
+def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path, *, epoch: int) -> None:
     """Write ``root.ext4``, ``vmlinuz``, ``initrd.img``, ``dpkg-status`` (and ``root.squashfs``) into
-    ``target``.
+    ``target``. Installs nothing: ``system_tar`` holds every package.
     """
     mode = choose_mode()
     with _staging(mode) as work:
-        out = _prepare_work(work, role, mode)
-        # In a user namespace the root of the namespace is nobody outside: what it reads must be readable by
-        # all.
-        unpack = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$BASE"'
+        # In a user namespace its root writes there, who is somebody else outside. Nobody else can: the name
+        # is random and the folder above cannot be listed.
+        out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
+        if mode == "unshare":
+            out.chmod(0o777)
+        (work / "view").mkdir()
+        texts = {
+            "customize.sh": CUSTOMIZE.read_text(),
+            "sysusers.conf": role.sysusers,
+            "units": role.units,
+            "hygiene": render_table(),
+            "ext4": f"{role.root_bytes} {role.root_uuid}\n",
+        }
+        if role.squashfs:
+            texts["squashfs"] = ""
+        _fill_work(work, texts, {"base.tar": system_tar, "payload.tar": role.payload})
         argv = ["mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
         # cleanup comes after the image is made and, without its files in /tmp, would clean the host's apt
-        argv += ["--skip=check/empty,cleanup,tar-in/dev,output/dev"]
-        argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
-        argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
-        argv += [f"--setup-hook={unpack}"]
-        if role.packages:
-            argv.append(f"--include={','.join(role.packages)}")
-        argv += [
-            '--customize-hook=sh "$WORK/customize.sh" "$1"',
-            role.suite.suite,
-            "-",
-            *role.suite.sources(),
-        ]
-        shared_base = work / "base.tar"
-        _link_or_copy(base_tar, shared_base)
-        environment = _environment(epoch) | {"WORK": str(work), "OUT": str(out), "BASE": str(shared_base)}
+        argv += ["--skip=check/empty,update,cleanup,tar-in/dev,output/dev"]
+        argv += [f"--setup-hook={_UNPACK}", '--customize-hook=sh "$WORK/customize.sh" "$1"']
+        argv += [role.suite.suite, "-", *role.suite.sources()]
+        environment = _environment(work, epoch) | {"OUT": str(out)}
         runner.run(argv, env=environment, timeout=_TIMEOUT_SECONDS)
         for made in sorted(out.iterdir()):
             _move(made, target / made.name)
 
 
-def _prepare_work(work: Path, role: RoleSystem, mode: str) -> Path:
-    """Fill the staging folder; the answer is the folder for what is made."""
-    # In a user namespace its root writes there, who is somebody else outside. Nobody else can: the name is
-    # random and the folder above cannot be listed.
-    out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
-    if mode == "unshare":
-        out.chmod(0o777)
-    (work / "view").mkdir()
-    files = {
-        "customize.sh": CUSTOMIZE.read_text(),
-        "sysusers.conf": role.sysusers,
-        "units": role.units,
-        "hygiene": render_table(),
-        "ext4": f"{role.root_bytes} {role.root_uuid}\n",
-    }
-    if role.squashfs:
-        files["squashfs"] = ""
-    for name, text in files.items():
+def _list_settings() -> list[str]:
+    return [
+        *(f"--aptopt={option}" for option in _APT_OPTIONS),
+        *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
+    ]
+
+
+def _fill_work(work: Path, texts: dict[str, str], files: dict[str, Path]) -> None:
+    # In a user namespace the root of the namespace is nobody outside: what it reads must be readable by all.
+    for name, text in texts.items():
         (work / name).write_text(text)
         (work / name).chmod(0o644)
-    _link_or_copy(role.payload, work / "payload.tar")
-    return out
+    for name, path in files.items():
+        _link_or_copy(path, work / name)
 
 
 @contextmanager
@@ -231,5 +246,10 @@ def _move(source: Path, target: Path) -> None:
     copy_sparse(source, target, 0)
 
 
-def _environment(epoch: int) -> dict[str, str]:
-    return {"SOURCE_DATE_EPOCH": str(epoch), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+def _environment(work: Path, epoch: int) -> dict[str, str]:
+    return {
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "DEBIAN_FRONTEND": "noninteractive",
+        "LC_ALL": "C.UTF-8",
+        "WORK": str(work),
+    }

@@ -149,7 +149,7 @@ def image() -> ImagePlan:
 
 def test_it_lies_beside_the_images_and_in_the_manifest(image: ImagePlan, tmp_path: Path) -> None:
     cache = LayerCache(root=tmp_path / "cache")
-    cache.get_or_build("base", image.base_key, lambda folder: None)
+    cache.get_or_build("system", image.system_key, lambda folder: None)
     cache.get_or_build("role", image.role_key, lambda folder: _write_status(folder))
     part = tmp_path / "part"
     part.write_bytes(b"program")
