@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 
 from imagegen.lab import gate
+from imagegen.lab.dial import dial
 from imagegen.lab.errors import LabError
 from imagegen.lab.networkplan import NetworkPlan
 from imagegen.lab.processes import Process, list_children
-from imagegen.lab.qmp import connect_local
 from imagegen.run import Completed, Runner, Tool, require_tools
 
 DNSMASQ = Tool(name="dnsmasq", package="dnsmasq-base", purpose="answer DHCP and names in the lab's network")
@@ -157,21 +157,7 @@ class LabNetwork:
 
     def connect(self, host: str, port: int, timeout: float = 10.0) -> socket.socket:
         """A connection to an address of the lab from outside. Raises OSError when nobody takes it."""
-        link = connect_local(self.folder / gate.SOCKET, timeout)
-        try:
-            link.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
-            answer = b""
-            while not answer.endswith(b"\r\n\r\n"):
-                piece = link.recv(1)
-                if not piece:
-                    raise ConnectionRefusedError(f"the lab closed the connection to {host}:{port}")
-                answer += piece
-            if b" 200 " not in answer:
-                raise ConnectionRefusedError(f"nobody takes connections at {host}:{port} in the lab")
-        except BaseException:
-            link.close()
-            raise
-        return link
+        return dial(self.folder / gate.SOCKET, host, port, timeout)
 
 
 def _listen(port: int) -> socket.socket:

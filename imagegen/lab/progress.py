@@ -1,0 +1,121 @@
+"""How far each node is on its way from power-on to Ready, read from its console, its ports and the API.
+
+Times are seconds since the node's own power-on. Pure but for what the caller hands in.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagegen.lab.console import CLOUD_INIT_FINISHED
+from imagegen.model.cluster import Node, Role
+
+
+class Event(enum.StrEnum):
+    """What happens to a node, in order; not every node meets every event."""
+
+    FIRMWARE = "firmware"
+    KERNEL = "kernel"
+    USERSPACE = "user space"
+    CLOUD_INIT = "cloud-init"
+    ETCD = "etcd"
+    API = "API"
+    BALANCER = "balancer"
+    KUBELET = "kubelet"
+    CSR = "CSR"
+    READY = "Ready"
+
+
+#: port at which a role's main service answers
+SERVICE_PORTS = {
+    Role.ETCD: (Event.ETCD, 2379),
+    Role.MASTER: (Event.API, 6443),
+    Role.WORKER: (Event.KUBELET, 10250),
+}
+
+_SIGNS = (
+    (Event.KERNEL, re.compile(r"\[ +\d+\.\d{6}\]|Linux version ")),
+    (Event.USERSPACE, re.compile(r"Cloud-init v\. |\] systemd\[1\]|systemd-[a-z-]+\[\d+\]| login: ")),
+    (Event.CLOUD_INIT, re.compile(re.escape(CLOUD_INIT_FINISHED))),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeProgress:
+    """One node. ``times`` holds the first time of each event, in seconds; ``trouble`` what went wrong."""
+
+    name: str
+    roles: tuple[Role, ...]
+    address: str
+    times: dict[Event, float] = field(default_factory=dict)
+    trouble: str = ""
+    cpu_seconds: float = 0.0
+    #: seconds after the kernel's start at which a unit became active
+    units: dict[str, float] = field(default_factory=dict)
+    failed_units: tuple[str, ...] = ()
+
+    def note(self, event: Event, seconds: float) -> None:
+        """Remember the first time of an event."""
+        self.times.setdefault(event, round(seconds, 1))
+
+    def has(self, event: Event) -> bool:
+        return event in self.times
+
+    @property
+    def wanted(self) -> tuple[Event, ...]:
+        """What must have happened before this node has done its part."""
+        return list_wanted(self.roles)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(event in self.times for event in self.wanted)
+
+    @property
+    def phase(self) -> str:
+        """The last event in order, as one word for people."""
+        if self.trouble:
+            return "failed"
+        met = [event for event in Event if event in self.times]
+        return met[-1].value if met else "power on"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "roles": [role.value for role in self.roles],
+            "address": self.address,
+            "events": {event.value: self.times[event] for event in Event if event in self.times},
+            "units": dict(sorted(self.units.items(), key=lambda pair: pair[1])),
+            "failed_units": list(self.failed_units),
+            "cpu_seconds": round(self.cpu_seconds, 1),
+            "trouble": self.trouble,
+        }
+
+
+def list_wanted(roles: tuple[Role, ...]) -> tuple[Event, ...]:
+    """The events that a node with these roles must meet."""
+    wanted = [Event.CLOUD_INIT]
+    wanted += [SERVICE_PORTS[role][0] for role in roles if role in SERVICE_PORTS]
+    if Role.LB in roles:
+        wanted.append(Event.BALANCER)
+    if Role.WORKER in roles:
+        wanted.append(Event.READY)
+    return tuple(wanted)
+
+
+def start_progress(node: Node, address: str) -> NodeProgress:
+    """A node that was just switched on."""
+    return NodeProgress(name=node.name, roles=node.roles, address=address)
+
+
+def read_console(progress: NodeProgress, text: str, seconds: float) -> None:
+    """Note what the console shows ``seconds`` after power-on.
+
+    cloud-init says its last words at every start, not only at the first.
+    """
+    if text.strip():
+        progress.note(Event.FIRMWARE, seconds)
+    for event, pattern in _SIGNS:
+        if pattern.search(text):
+            progress.note(event, seconds)

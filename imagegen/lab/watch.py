@@ -1,0 +1,181 @@
+"""Watches a lab come up: consoles, ports, the API; keeps the times."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from imagegen.lab.api import ApiError
+from imagegen.lab.console import find_trouble, last_lines
+from imagegen.lab.errors import BootFailureError
+from imagegen.lab.progress import SERVICE_PORTS, Event, NodeProgress, read_console, start_progress
+from imagegen.lab.timeline import Timeline, render_table
+from imagegen.model.cluster import Role
+
+if TYPE_CHECKING:
+    from imagegen.lab.cluster import LabCluster
+
+_LOOK_SECONDS = 1.0
+#: questions to the API cost the emulated master time
+_ASK_SECONDS = 3.0
+_PROBE_SECONDS = 2.0
+_SHOWN_LINES = 40
+
+OnChange = Callable[["Watch"], None]
+
+
+class Watch:
+    """How far a lab is. ``look`` brings it up to date."""
+
+    def __init__(self, lab: LabCluster) -> None:
+        self.lab = lab
+        self.nodes: dict[str, NodeProgress] = {
+            node.name: start_progress(node, lab.address_of(node.name)) for node in lab.nodes
+        }
+        self.started_at = min((m.started_at for m in lab.machines.values()), default=time.time())
+        self.api_seconds: float | None = None
+        self.ready_seconds: float | None = None
+        self._last_asked = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the first power-on."""
+        return time.time() - self.started_at
+
+    def look(self) -> None:
+        """Look at every console, at ports that have not answered yet, and at the API."""
+        for progress in self.nodes.values():
+            self._look_at_node(progress)
+        if time.monotonic() - self._last_asked >= _ASK_SECONDS:
+            self._ask_api()
+            self._last_asked = time.monotonic()
+
+    def timeline(self) -> Timeline:
+        return Timeline(
+            cluster=self.lab.cluster.name,
+            kubernetes=str(self.lab.cluster.kubernetes.version),
+            engine=self.lab.engine.name,
+            runs_on=self.lab.engine.describe(),
+            started_at=self.started_at,
+            seconds=None if self.ready_seconds is None else round(self.ready_seconds, 1),
+            api_seconds=None if self.api_seconds is None else round(self.api_seconds, 1),
+            nodes=self.nodes,
+        )
+
+    def _look_at_node(self, progress: NodeProgress) -> None:
+        machine = self.lab.machines.get(progress.name)
+        if machine is None:
+            progress.trouble = "off"
+            return
+        seconds = time.time() - machine.started_at
+        text = machine.read_console()
+        read_console(progress, text, seconds)
+        progress.cpu_seconds = machine.cpu_seconds() or progress.cpu_seconds
+        trouble = find_trouble(text)
+        if trouble is not None:
+            progress.trouble = trouble
+        elif not machine.is_alive():
+            progress.trouble = "ended"
+        elif progress.has(Event.KERNEL):
+            self._probe(progress, seconds)
+
+    def _probe(self, progress: NodeProgress, seconds: float) -> None:
+        ports = [SERVICE_PORTS[role] for role in progress.roles if role in SERVICE_PORTS]
+        if Role.LB in progress.roles:
+            ports.append((Event.BALANCER, self.lab.cluster.endpoint.port))
+        for event, port in ports:
+            if not progress.has(event):
+                with contextlib.suppress(OSError):
+                    self.lab.network.connect(progress.address, port, _PROBE_SECONDS).close()
+                    progress.note(event, seconds)
+
+    def _ask_api(self) -> None:
+        if not any(p.has(Event.API) for p in self.nodes.values()):
+            return
+        api = self.lab.api
+        if self.api_seconds is None:
+            if not api.is_ready():
+                return
+            self.api_seconds = self.seconds
+        with contextlib.suppress(ApiError):
+            self._note_nodes()
+            if any(Role.WORKER in p.roles and not p.has(Event.CSR) for p in self.nodes.values()):
+                for request in api.list_requests():
+                    if request.kind == "client" and request.issued and request.node in self.nodes:
+                        self._note(request.node, Event.CSR)
+
+    def _note_nodes(self) -> None:
+        for name, condition in self.lab.api.list_nodes().items():
+            machine = self.lab.machines.get(name)
+            if name not in self.nodes or machine is None:
+                continue
+            # Ready outlives a power cut: only a heartbeat of this start counts
+            if condition.ready and condition.heartbeat_age < time.time() - machine.started_at:
+                self._note(name, Event.READY)
+
+    def _note(self, name: str, event: Event) -> None:
+        self.nodes[name].note(event, time.time() - self.lab.machines[name].started_at)
+
+
+def watch_lab(
+    watch: Watch,
+    timeout: float,
+    *,
+    nodes: Sequence[str] | None = None,
+    on_change: OnChange = lambda watch: None,
+) -> Timeline:
+    """Look once a second until the nodes are complete; ``on_change`` is told after every look.
+
+    Writes the timeline beside the lab's state, however it ends. Raises BootFailureError when a node cannot
+    boot, and after ``timeout`` seconds with what is missing.
+    """
+    wanted = [watch.nodes[name] for name in nodes] if nodes is not None else list(watch.nodes.values())
+    needs_api = any(Role.WORKER in p.roles or Role.MASTER in p.roles for p in wanted)
+    deadline = time.monotonic() + timeout
+    try:
+        while True:
+            watch.look()
+            done = all(p.is_complete for p in wanted) and (watch.api_seconds is not None or not needs_api)
+            if done:
+                watch.ready_seconds = watch.seconds
+            on_change(watch)
+            if done:
+                return watch.timeline()
+            failed = next((p for p in wanted if p.trouble), None)
+            if failed is not None:
+                raise _tell_trouble(watch, failed)
+            if time.monotonic() >= deadline:
+                raise _tell_timeout(watch, wanted, timeout)
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        watch.lab.folder.timeline.write_text(watch.timeline().emit(), encoding="utf-8")
+
+
+def _console_of(watch: Watch, name: str) -> str:
+    machine = watch.lab.machines.get(name)
+    return last_lines(machine.read_console(), _SHOWN_LINES) if machine is not None else ""
+
+
+def _tell_trouble(watch: Watch, progress: NodeProgress) -> BootFailureError:
+    return BootFailureError(
+        f"{progress.name} does not come up: {progress.trouble}\n{_console_of(watch, progress.name)}",
+        hint=f"its whole console is {watch.lab.folder.console(progress.name)}",
+    )
+
+
+def _tell_timeout(watch: Watch, wanted: Sequence[NodeProgress], timeout: float) -> BootFailureError:
+    late = [p for p in wanted if not p.is_complete]
+    lines = [f"the cluster is not ready after {timeout:g} s", render_table(watch.nodes.values()).rstrip()]
+    for progress in late[:1]:
+        missing = ", ".join(event.value for event in progress.wanted if not progress.has(event))
+        lines.append(f"{progress.name} lacks {missing}; the last lines of its console:")
+        lines.append(_console_of(watch, progress.name))
+    name = late[0].name if late else next(iter(watch.nodes))
+    file = watch.lab.cluster.file
+    return BootFailureError(
+        "\n".join(lines),
+        hint=f"consoles are in {watch.lab.folder.consoles}; look around with: "
+        f"imagegen ssh {file} {name} -- sudo journalctl -b -p warning; stop with: imagegen down {file}",
+    )
