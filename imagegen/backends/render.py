@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagegen.backends.budgets import BudgetCheck
 from imagegen.backends.cloudinit import CloudInit, Seed
@@ -22,6 +23,9 @@ from imagegen.pki.store import SecretStore
 from imagegen.plan.dump import iter_plan_json
 from imagegen.plan.plan import NodePlan, Plan
 from imagegen.progress import SILENT, Progress, Step
+
+if TYPE_CHECKING:
+    from imagegen.backends.packer.versions import PackerStyle
 
 _KUBECONFIGS = {
     "kubeconfigs/admin.kubeconfig": admin_kubeconfig,
@@ -50,15 +54,17 @@ def render_cluster(
     nodes: Sequence[str] | None = None,
     checksums: Mapping[str, str] | None = None,
     force: bool = False,
+    packer: PackerStyle | None = None,
     progress: Progress = SILENT,
 ) -> RenderResult:
     """Issue what the cluster needs and write every text output, with ``with_iso`` seed ISOs as well.
 
     ``nodes`` limits the node folders to these names; the files of other nodes stay as they are. ``now`` is
     for certificates, ``epoch`` (seconds since 1970) for dates inside artifacts. ``checksums`` maps URLs of
-    downloads to SHA-256 sums, for ``image.mode: stock``. Nothing is written to ``out`` unless everything is
-    fine. Raises UsageError for an unknown node or an unusable folder, InputError with ``report`` when a seed
-    is too large for a target or the store cannot be used, ImagegenError when writing fails.
+    downloads to SHA-256 sums, for ``image.mode: stock`` and for Packer; without ``packer`` the files of
+    Packer builds stay as they are. Nothing is written to ``out`` unless everything is fine. Raises
+    UsageError for an unknown node or an unusable folder, InputError with ``report`` when a seed is too large
+    for a target or the store cannot be used, ImagegenError when writing fails.
     """
     cluster = plan.cluster
     wanted = _select_nodes(cluster, nodes)
@@ -78,10 +84,18 @@ def render_cluster(
         for path, make in _KUBECONFIGS.items():
             body = resolve_content(make(cluster), store)
             folder.write(path, body, inputs=_digest(body), secret=True)
+        if packer is not None:
+            from imagegen.backends.packer.folder import write_packer
+
+            write_packer(folder, plan, checksums or {}, packer)
         if report.has_errors:
             raise InputError(report)
         with progress.step("naming files"):
-            summary = folder.commit(lambda path: nodes is None and _is_rendered(path))
+            summary = folder.commit(
+                lambda path: (
+                    (nodes is None and _is_rendered(path)) or (packer is not None and _is_packer(path))
+                )
+            )
     return RenderResult(issued=issued, output=summary, nodes=len(wanted))
 
 
@@ -95,6 +109,12 @@ def _select_nodes(cluster: Cluster, names: Sequence[str] | None) -> frozenset[st
 
 def _is_rendered(path: str) -> bool:
     return path.startswith("nodes/") or path == "plan.json" or path in _KUBECONFIGS
+
+
+def _is_packer(path: str) -> bool:
+    """Whether an artifact is text of a Packer build; what such a build downloads is ``build``'s."""
+    parts = path.split("/")
+    return parts[0] == "packer" and parts[2:3] != ["downloads"]
 
 
 def _digest(*parts: bytes) -> str:

@@ -18,6 +18,7 @@ from imagegen.emit import emit_json
 
 if TYPE_CHECKING:
     from imagegen.backends.manifest import Manifest
+    from imagegen.backends.packer.versions import PackerStyle
     from imagegen.backends.render import RenderResult
     from imagegen.model.cluster import Cluster
 
@@ -36,6 +37,8 @@ class Job:
     force: bool
     with_iso: bool
     nodes: Sequence[str] | None = None
+    #: None leaves the files of Packer builds as they are
+    packer: PackerStyle | None = None
 
 
 def run_job(job: Job, form: str, terminal: Terminal) -> None:
@@ -61,6 +64,7 @@ def run_job(job: Job, form: str, terminal: Terminal) -> None:
         nodes=job.nodes,
         checksums=read_lock(lock_path(job.cluster_file)).checksums,
         force=job.force,
+        packer=job.packer,
         progress=terminal.progress(),
     )
     terminal.show_report(report)

@@ -39,6 +39,7 @@ LIBRARIES = (
     Library(name="PyYAML", module="yaml", needed_by=("check", "plan", "render", "seed")),
     Library(name="cryptography", module="cryptography", needed_by=("render", "seed", "pki")),
     Library(name="pycdlib", module="pycdlib", needed_by=("render", "seed")),
+    Library(name="Jinja2", module="jinja2", needed_by=("render", "build")),
     Library(name="urllib3", module="urllib3", needed_by=("fetch", "build")),
     Library(name="cyclonedx-python-lib", module="cyclonedx", needed_by=("build",)),
     Library(name="zstandard", module="zstandard", needed_by=("scan",)),

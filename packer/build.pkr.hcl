@@ -1,0 +1,65 @@
+build {
+  # Packer takes no variables in these two. imagegen writes the set of roles as the name, so that
+  # -only='worker.*' and -only='*.qemu.*' work, and leaves out the builders of other targets.
+  name = "ROLES"
+  sources = [
+    "source.qemu.cloud",
+    "source.qemu.installer",
+    "source.virtualbox-iso.installer",
+    "source.virtualbox-ovf.appliance",
+    "source.vmware-iso.installer",
+    "source.vmware-vmx.machine",
+    "source.googlecompute.image",
+  ]
+
+  # First boot must be over: it holds the lock of the package manager and makes the account.
+  provisioner "shell" {
+    inline = [
+      "if command -v cloud-init >/dev/null; then timeout 600 cloud-init status --wait >/dev/null || echo \"cloud-init status: $?\"; fi",
+      "sudo -n true || { echo 'the build user cannot become root: see cidata/user-data' >&2; exit 1; }",
+      "mkdir -p /var/tmp/imagegen/downloads",
+    ]
+  }
+
+  provisioner "file" {
+    source      = "${path.root}/payload/"
+    destination = "/var/tmp/imagegen"
+  }
+
+  provisioner "file" {
+    source      = "${local.downloads}/"
+    destination = "/var/tmp/imagegen/downloads"
+  }
+
+  provisioner "shell" {
+    inline = ["sudo -n sh /var/tmp/imagegen/install.sh"]
+  }
+
+  # Removes the build user and every trace of the build; root stays reachable with the throw-away key
+  # until the machine is switched off.
+  provisioner "shell" {
+    inline = ["sudo -n sh /var/tmp/imagegen/finish.sh"]
+  }
+
+  # Looks at the finished system with testinfra; the build fails when something is not as the plan says.
+  provisioner "shell-local" {
+    environment_vars = [
+      "IMAGEGEN_TARGET=ssh://root@${build.Host}:${build.Port}",
+      "IMAGEGEN_KEY=${local.work}/id_ed25519",
+      "IMAGEGEN_TESTS=${path.root}/verify",
+      "IMAGEGEN_PYTEST=${var.pytest}",
+    ]
+    script = "${path.root}/verify/run.sh"
+  }
+
+  post-processor "checksum" {
+    checksum_types = ["sha256"]
+    output         = "${local.output}/${var.name}.{{ .BuilderType }}.sha256"
+    except         = ["googlecompute.image"]
+  }
+
+  post-processor "manifest" {
+    output     = "${local.output}/${var.name}.manifest.json"
+    strip_path = true
+  }
+}
