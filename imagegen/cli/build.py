@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ from imagegen.diagnostics import Report
 from imagegen.errors import InputError
 
 if TYPE_CHECKING:
+    from imagegen.backends.image.imageplan import ImagePlan
+    from imagegen.backends.image.recipe import BuiltImage
+    from imagegen.backends.image.sources import Source
     from imagegen.plan.plan import Plan
 
 _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
@@ -76,71 +80,129 @@ def command(
     An image holds what all nodes with these roles share and no secret; with a node's seed it becomes that
     node. What did not change since the last run is taken from the cache.
     """
-    find_output(out)
-    plan, base_packages = _read(cluster, profile_dirs, terminal)
-    names = [role_plan.name for role_plan in plan.role_plans]
-    for role in roles:
-        require_known("set of roles", role, names)
+    order = BuildOrder(
+        cluster=cluster,
+        roles=roles,
+        formats=formats,
+        out=out,
+        profile_dirs=profile_dirs,
+        force=force,
+        mirror=mirror,
+        offline=offline,
+    )
+    if dry_run:
+        terminal.data(show_outlook(order, terminal))
+        return
+
+    from imagegen.backends.image import recipe
+
+    terminal.data(recipe.render_summary(run_build(order, terminal).images))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOrder:
+    """What to build, as the command line asks for it; no roles and no formats mean the cluster's own."""
+
+    cluster: Path
+    out: Path
+    roles: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    profile_dirs: tuple[Path, ...] = ()
+    force: bool = False
+    mirror: str | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildDone:
+    """The images, and the file on this machine of everything that they hold besides packages."""
+
+    images: list[BuiltImage]
+    sources: dict[Source, Path]
+
+
+def show_outlook(order: BuildOrder, terminal: Terminal) -> str:
+    """What a build would do, and which layers are cached."""
+    from imagegen.backends.image import recipe
+    from imagegen.backends.image.layers import LayerCache, default_layer_root
+
+    plan, base_packages = _read(order, terminal)
+    return recipe.render_outlook(
+        _plan_images(order, plan, base_packages), LayerCache(root=default_layer_root())
+    )
+
+
+def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
+    """Fetch what the images need and build them. Raises as ``fetch_everything`` and ``build_images`` do."""
+    find_output(order.out)
+    plan, base_packages = _read(order, terminal)
 
     from imagegen.backends.epoch import read_epoch
     from imagegen.backends.image import imageplan, recipe, sources
     from imagegen.backends.image.layers import LayerCache, default_layer_root
     from imagegen.fetch import lock_path, read_lock
     from imagegen.fetch.everything import fetch_everything
-    from imagegen.model.cluster import DiskFormat
     from imagegen.plan.items import ContainerImage
-    from imagegen.plan.parts import list_images, list_parts, make_download
+    from imagegen.plan.parts import list_parts, make_download
     from imagegen.run import Runner
 
-    wanted = tuple(DiskFormat(name) for name in dict.fromkeys(formats)) or plan.cluster.image.formats
-    chosen = [role_plan for role_plan in plan.role_plans if not roles or role_plan.name in roles]
-    epoch, cache = read_epoch(os.environ), LayerCache(root=default_layer_root())
-
+    cache = LayerCache(root=default_layer_root())
     every_part = {(part.name, part.version): part for part in list_parts(plan)}
-
-    def plan_images() -> list[imageplan.ImagePlan]:
-        digests = sources.read_pinned(every_part, list_images(plan), read_lock(lock_path(cluster)))
-        return [
-            imageplan.plan_image(plan.cluster, one, base_packages, wanted, digests=digests, epoch=epoch)
-            for one in chosen
-        ]
-
-    if dry_run:
-        terminal.data(recipe.render_outlook(plan_images(), cache))
-        return
-    needed = imageplan.list_sources(plan_images())
+    needed = imageplan.list_sources(_plan_images(order, plan, base_packages))
     parts = {key: every_part[key] for key in sources.list_part_keys(needed)}
     result = fetch_everything(
         [make_download(part) for part in parts.values()],
         [source.reference for source in needed if isinstance(source, ContainerImage)],
-        lock=read_lock(lock_path(cluster)),
-        mirror=mirror or None,
-        offline=offline,
+        lock=read_lock(lock_path(order.cluster)),
+        mirror=order.mirror or None,
+        offline=order.offline,
         progress=terminal.progress(),
     )
     # planned again, because now the lock file pins every source
-    images = plan_images()
+    images = _plan_images(order, plan, base_packages)
     files = sources.unpack_sources(needed, parts, result, cache)
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
         cache=cache,
         find_source=files.__getitem__,
-        epoch=epoch,
+        epoch=read_epoch(os.environ),
         progress=terminal.progress(),
     )
-    terminal.data(recipe.render_summary(recipe.build_images(shop, images, out, force=force)))
+    built = recipe.build_images(shop, images, order.out, force=order.force)
+    return BuildDone(images=built, sources=files)
 
 
-def _read(cluster: Path, profile_dirs: tuple[Path, ...], terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
+def _plan_images(order: BuildOrder, plan: Plan, base_packages: tuple[str, ...]) -> list[ImagePlan]:
+    from imagegen.backends.epoch import read_epoch
+    from imagegen.backends.image import imageplan, sources
+    from imagegen.fetch import lock_path, read_lock
+    from imagegen.model.cluster import DiskFormat
+    from imagegen.plan.parts import list_images, list_parts
+
+    formats = tuple(DiskFormat(name) for name in dict.fromkeys(order.formats)) or plan.cluster.image.formats
+    parts = {(part.name, part.version): part for part in list_parts(plan)}
+    digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(order.cluster)))
+    epoch = read_epoch(os.environ)
+    return [
+        imageplan.plan_image(plan.cluster, one, base_packages, formats, digests=digests, epoch=epoch)
+        for one in plan.role_plans
+        if not order.roles or one.name in order.roles
+    ]
+
+
+def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
     from imagegen.backends.image.imageplan import list_base_packages
     from imagegen.plan.build import build_plan, plan_base
     from imagegen.plan.profiles import load_profiles
 
     report = Report()
-    model = read_cluster(cluster, profile_dirs, report)
+    model = read_cluster(order.cluster, order.profile_dirs, report)
     profiles = load_profiles(model.profile_dirs, report)
     plan = None if report.has_errors else build_plan(model, profiles, report)
     if plan is None or report.has_errors:
         raise InputError(report)
     terminal.show_report(report)
+    names = [role_plan.name for role_plan in plan.role_plans]
+    for role in order.roles:
+        require_known("set of roles", role, names)
     return plan, list_base_packages(plan_base(model, profiles))

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagegen.backends.image.layers import remove_tree
 from imagegen.diagnostics import Report
 from imagegen.errors import InputError
+from imagegen.lab import access, network
 from imagegen.lab.access import emit_ssh_config, write_kubeconfig
 from imagegen.lab.api import ApiClient
 from imagegen.lab.engine import Engine, LabMachine, NodeBoot, load_engine
@@ -32,7 +34,7 @@ from imagegen.lab.watch import Watch, watch_lab
 from imagegen.model.cluster import Cluster, Node
 from imagegen.model.load import load_cluster
 from imagegen.progress import SILENT, Progress
-from imagegen.run import Completed, Runner
+from imagegen.run import Completed, Runner, require_tools
 
 _SHUTDOWN_SECONDS = 90.0
 
@@ -204,6 +206,47 @@ def _read(cluster_file: Path, profile_dirs: Sequence[Path]) -> Cluster:
     return cluster
 
 
+def find_running(cluster_file: Path) -> LabState | None:
+    """The state of a lab whose network is there, or None."""
+    state = read_state(lab_folder(cluster_file).state)
+    if state is None or state.network is None or state.boot_id != read_boot_id():
+        return None
+    return state if state.network.is_alive() else None
+
+
+def check_startable(cluster: Cluster, engine: str, runner: Runner) -> None:
+    """Raise MissingToolError or UsageError before long work when the lab could not be started anyway."""
+    load_engine(engine, runner).check(cluster)
+    require_tools([*network.TOOLS, *access.TOOLS])
+
+
+def end_lab(
+    cluster_file: Path, *, keep_disks: bool = False, purge: bool = False, runner: Runner | None = None
+) -> bool:
+    """End a lab, or what a killed one left behind; whether anything was running. ``purge`` removes its
+    folder. The cluster file need not be valid unless the disks are kept.
+    """
+    folder = lab_folder(cluster_file)
+    if not folder.root.exists():
+        return False
+    with folder.lock():
+        state = read_state(folder.state)
+        running = find_running(cluster_file) is not None
+        if running and keep_disks:
+            open_lab(cluster_file, runner=runner).down(keep_disks=True)
+        elif state is not None:
+            end_processes(state)
+            state.network = None
+            state.machines.clear()
+            if not keep_disks:
+                folder.forget_machines()
+                state.images.clear()
+            write_state(folder.state, state)
+        if purge:
+            remove_tree(folder.root)
+    return running
+
+
 def end_processes(state: LabState) -> None:
     """End whatever a lab of this state left running; fine when nothing is."""
     if state.boot_id != read_boot_id():
@@ -232,10 +275,9 @@ def open_lab(
         )
     runner = runner or Runner()
     cluster = _read(cluster_file, profile_dirs)
-    plan = _plan_network(cluster, state)
-    network = LabNetwork(plan, folder.network, runner)
-    network.attach(state.network, state.api_port)
-    lab = LabCluster(cluster, folder, state, load_engine(state.engine, runner), network, runner)
+    own = LabNetwork(_plan_network(cluster, state), folder.network, runner)
+    own.attach(state.network, state.api_port)
+    lab = LabCluster(cluster, folder, state, load_engine(state.engine, runner), own, runner)
     for name, record in state.machines.items():
         lab.machines[name] = lab.engine.adopt(
             lab._boot_of(name), record.process, record.started_at, record.console_offset
@@ -264,13 +306,17 @@ def start_lab(
     runner = runner or Runner()
     cluster = _read(cluster_file, options.profile_dirs)
     folder = lab_folder(cluster_file)
+    check_startable(cluster, options.engine, runner)
     engine = load_engine(options.engine, runner)
-    engine.check(cluster)
     names = list(options.nodes) if options.nodes is not None else [node.name for node in cluster.nodes]
     with folder.lock():
         former = read_state(folder.state)
+        if find_running(cluster_file) is not None:
+            raise LabError(
+                f"the lab of {cluster_file} is running already",
+                hint=f"imagegen status {cluster_file} shows it, imagegen down {cluster_file} stops it",
+            )
         if former is not None:
-            _check_not_running(former, cluster_file)
             end_processes(former)
         state = LabState(
             cluster=cluster.name,
@@ -283,22 +329,13 @@ def start_lab(
             images=former.images if former is not None else {},
             settings={"clock_offset": options.clock_offset, "rtc_base": options.rtc_base},
         )
-        network = LabNetwork(_plan_network(cluster, state), folder.network, runner)
-        lab = LabCluster(cluster, folder, state, engine, network, runner)
+        own = LabNetwork(_plan_network(cluster, state), folder.network, runner)
+        lab = LabCluster(cluster, folder, state, engine, own, runner)
         _choose_disks(lab, fresh=options.fresh or (former is not None and former.engine != options.engine))
         folder.make()
         write_seeds(cluster, folder, report or Report(), secrets=options.secrets, progress=progress)
         _switch_on(lab)
     return lab
-
-
-def _check_not_running(state: LabState, cluster_file: Path) -> None:
-    is_ours = state.boot_id == read_boot_id()
-    if is_ours and state.network is not None and state.network.is_alive():
-        raise LabError(
-            f"the lab of {cluster_file} is running already",
-            hint=f"imagegen status {cluster_file} shows it, imagegen down {cluster_file} stops it",
-        )
 
 
 def _choose_disks(lab: LabCluster, *, fresh: bool) -> None:

@@ -20,8 +20,9 @@ ENGINES = ("qemu", "nspawn")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeBoot:
     """One node as an engine gets it. ``image`` is its golden image (qcow2), ``seed`` the folder with
-    user-data, meta-data, network-config and seed.iso, ``folder`` the engine's own place for the node's disk and
-    sockets, ``console`` a log that grows over restarts, ``address`` and ``mac`` what the network expects.
+    user-data, meta-data, network-config and seed.iso, ``folder`` the engine's own place for the node's
+    disk and sockets, ``console`` a log that grows over restarts, ``address`` and ``mac`` what the network
+    expects.
     """
 
     cluster: Cluster

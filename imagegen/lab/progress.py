@@ -43,6 +43,13 @@ _SIGNS = (
 )
 
 
+#: asks a node for its services: name, state, microseconds from the kernel's start until active
+UNITS_COMMAND = (
+    "systemctl show --all --property=Id,ActiveState,ActiveEnterTimestampMonotonic '*.service'"
+    """ | awk -v RS= '{gsub("\\n", " "); print}'"""
+)
+
+
 @dataclass(slots=True, kw_only=True)
 class NodeProgress:
     """One node. ``times`` holds the first time of each event, in seconds; ``trouble`` what went wrong."""
@@ -119,3 +126,16 @@ def read_console(progress: NodeProgress, text: str, seconds: float) -> None:
     for event, pattern in _SIGNS:
         if pattern.search(text):
             progress.note(event, seconds)
+
+
+def read_units(progress: NodeProgress, text: str) -> None:
+    """Take what ``UNITS_COMMAND`` printed."""
+    failed = []
+    for line in text.splitlines():
+        words = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
+        name, stamp = words.get("Id", ""), words.get("ActiveEnterTimestampMonotonic", "0")
+        if words.get("ActiveState") == "failed":
+            failed.append(name)
+        if name and stamp.isdigit() and stamp != "0":
+            progress.units[name] = round(int(stamp) / 1e6, 1)
+    progress.failed_units = tuple(sorted(failed))

@@ -5,12 +5,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from imagegen.errors import ImagegenError
 from imagegen.lab.api import ApiError
 from imagegen.lab.console import find_trouble, last_lines
 from imagegen.lab.errors import BootFailureError
-from imagegen.lab.progress import SERVICE_PORTS, Event, NodeProgress, read_console, start_progress
+from imagegen.lab.progress import (
+    SERVICE_PORTS,
+    UNITS_COMMAND,
+    Event,
+    NodeProgress,
+    read_console,
+    read_units,
+    start_progress,
+)
 from imagegen.lab.timeline import Timeline, render_table
 from imagegen.model.cluster import Role
 
@@ -51,6 +61,27 @@ class Watch:
         if time.monotonic() - self._last_asked >= _ASK_SECONDS:
             self._ask_api()
             self._last_asked = time.monotonic()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every node has met every event that is expected of it."""
+        return all(progress.is_complete for progress in self.nodes.values())
+
+    @property
+    def has_trouble(self) -> bool:
+        return any(progress.trouble for progress in self.nodes.values())
+
+    def ask_units(self, timeout: float = 60.0) -> None:
+        """Ask every node that can be logged in to when its units became active, and which failed."""
+        asked = [progress for progress in self.nodes.values() if progress.has(Event.CLOUD_INIT)]
+        if asked:
+            with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+                list(pool.map(lambda progress: self._ask_units(progress, timeout), asked))
+
+    def _ask_units(self, progress: NodeProgress, timeout: float) -> None:
+        with contextlib.suppress(ImagegenError):
+            done = self.lab.ssh(progress.name, UNITS_COMMAND, timeout=timeout, check=False)
+            read_units(progress, done.stdout)
 
     def timeline(self) -> Timeline:
         return Timeline(
