@@ -57,11 +57,9 @@ def _mirrored(part: Part) -> Path:
     return mirror() / url.netloc / url.path.lstrip("/")
 
 
-def find_version() -> Version:
-    """The newest Kubernetes version whose control plane, with its etcd, is in the mirror; raises
-    Unavailable.
-    """
-    found = []
+def list_versions() -> list[Version]:
+    """The newest version of each minor whose control plane, with its etcd, is in the mirror."""
+    found: dict[str, Version] = {}
     for folder in (mirror() / "dl.k8s.io" / "release").glob("v*"):
         try:
             version = parse_version(folder.name)
@@ -70,17 +68,24 @@ def find_version() -> Version:
         if version.minor_text in known_minors():
             releases = load_releases(version)
             if all(_mirrored(releases.part(name)).exists() for name in (*_WANTED, "etcd")):
-                found.append(version)
-    if not found:
+                minor = version.minor_text
+                found[minor] = max(version, found.get(minor, version))
+    return sorted(found.values())
+
+
+def find_version() -> Version:
+    """The newest of ``list_versions``; raises Unavailable."""
+    versions = list_versions()
+    if not versions:
         raise Unavailable(f"no complete control plane in the mirror {mirror()}: run `make mirror`")
-    return max(found)
+    return versions[-1]
 
 
-def unpack_executables(version: Version, folder: Path) -> None:
-    """Put the control plane's executables into ``folder``."""
+def unpack_executables(version: Version, folder: Path, more: Sequence[str] = ()) -> None:
+    """Put the control plane's executables, and ``more`` of the same release, into ``folder``."""
     releases = load_releases(version)
     folder.mkdir(parents=True)
-    for name in _WANTED:
+    for name in (*_WANTED, *more):
         shutil.copy(_mirrored(releases.part(name)), folder / name)
         (folder / name).chmod(0o755)
     part = releases.part("etcd")
@@ -185,15 +190,17 @@ class RealCluster:
         return process
 
     def start_unit(self, node: str, unit: str) -> subprocess.Popen[bytes]:
-        return self.start(unit, self.machines[node].command(unit, self.executables))
+        """Start a unit's ExecStart=. A second node's daemon of one name logs to ``UNIT@NODE.log``."""
+        name = unit if not (self.folder / f"{unit}.log").exists() else f"{unit}@{node}"
+        return self.start(name, self.machines[node].command(unit, self.executables))
 
     def read_log(self, name: str) -> str:
         """The end of a daemon's log."""
         return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
 
-    def run_first_boot(self, cache: str) -> subprocess.CompletedProcess[str]:
-        """The first-boot service once, as its unit says, with the paths of this place."""
-        machine = self.machines["master-0"]
+    def run_first_boot(self, cache: str, node: str = "master-0") -> subprocess.CompletedProcess[str]:
+        """The first-boot service of a master once, as its unit says, with the paths of this place."""
+        machine = self.machines[node]
         return self.run(
             [
                 *machine.command("imagegen-first-boot.service", self.executables),
@@ -240,16 +247,26 @@ class RealCluster:
 
 
 @contextmanager
-def run_control_plane(cluster: Cluster, folder: Path) -> Iterator[RealCluster]:
-    """etcd, API server and controller manager of ``cluster``, ready; raises Unavailable. All ends
-    with the block.
+def run_control_plane(
+    cluster: Cluster,
+    folder: Path,
+    *,
+    version: Version | None = None,
+    more: Sequence[str] = (),
+    issued: datetime | None = None,
+) -> Iterator[RealCluster]:
+    """etcd, API server and controller manager of ``cluster``, started; raises Unavailable. All ends with
+    the block.
+
+    ``version`` is the newest unless given; ``more`` are further daemons, started on every node that has their
+    unit; ``issued`` is when the certificates were made, now unless given.
     """
-    version = find_version()
+    version = version or find_version()
     cluster = replace(cluster, kubernetes=replace(cluster.kubernetes, version=version))
     executables = folder / "bin"
-    unpack_executables(version, executables)
+    unpack_executables(version, executables, more)
     store = SecretStore(folder / "secrets")
-    issue_material(cluster, store, Report(), now=datetime.now(UTC))
+    issue_material(cluster, store, Report(), now=issued or datetime.now(UTC))
     ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
     machines = {
         node.name: make_machine(ctx, node, store, folder / "nodes" / node.name) for node in cluster.nodes
@@ -267,6 +284,9 @@ def run_control_plane(cluster: Cluster, folder: Path) -> Iterator[RealCluster]:
                 machine.path("/var/log/kubernetes").mkdir(parents=True)
                 real.start_unit(name, "kube-apiserver.service")
                 real.start_unit(name, "kube-controller-manager.service")
+            for program in more:
+                if f"{program}.service" in machine.units:
+                    real.start_unit(name, f"{program}.service")
         yield real
 
 
