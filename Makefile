@@ -13,7 +13,7 @@ OUT    ?= demo
 
 # Programs that judge our output in the tests, and what golden images are built and booted with; other judges are
 # unpacked by the tests themselves.
-JUDGE_PACKAGES := dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy mmdebstrap mtools nftables \
+JUDGE_PACKAGES := dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy iptables mmdebstrap mtools nftables \
   openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
 
 .PHONY: help demo test check lint bench docs mirror wheel clean

@@ -9,7 +9,7 @@ from imagegen.content import Content, Ref
 from imagegen.emit import emit_yaml
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.gates import Gates
-from imagegen.kubernetes.tls import serving_arguments
+from imagegen.kubernetes.tls import insecure_port_arguments, serving_arguments
 from imagegen.model.cluster import Cluster, Role
 from imagegen.pki import paths
 
@@ -52,6 +52,7 @@ def apiserver_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         "secure-port": str(SECURE_PORT),
         "service-cluster-ip-range": str(network.services),
         "v": "2",
+        **insecure_port_arguments(gates, COMPONENT, "insecure-port"),
         **serving_arguments(paths.APISERVER, extra),
         **_authentication_arguments(gates),
         **_audit_arguments(),

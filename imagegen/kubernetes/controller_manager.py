@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
-from imagegen.kubernetes.tls import serving_arguments
+from imagegen.kubernetes.tls import insecure_port_arguments, serving_arguments
 from imagegen.model.cluster import Cluster, Cni
 from imagegen.pki import paths
 
@@ -48,6 +48,7 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         "terminated-pod-gc-threshold": "1000",
         "use-service-account-credentials": "true",
         "v": "2",
+        **insecure_port_arguments(gates, COMPONENT, "port"),
         **serving_arguments(paths.CONTROLLER_MANAGER_SERVER, extra),
     }
     return merge_arguments(ours, extra)

@@ -7,26 +7,30 @@ from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.config_fields import apply_flags, config_fields
+from imagegen.kubernetes.gates import Gates
 from imagegen.model.cluster import Cluster
 from imagegen.pki import paths
 
 COMPONENT = "kube-proxy"
 CONFIG = f"{paths.KUBERNETES}/kube-proxy.yaml"
 HEALTH_PORT = 10256
+VERBOSITY = "2"
 
 
-def kube_proxy_arguments(cluster: Cluster) -> Arguments:
+def kube_proxy_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     """The flags that kube-proxy heeds beside its configuration file; the user's over ours."""
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
     ours: dict[str, str | FromEnvironment] = {
         "config": CONFIG,
         "hostname-override": FromEnvironment("NODE_NAME"),
     }
+    if not gates.has(COMPONENT, "KubeProxyConfiguration.logging"):
+        ours["v"] = VERBOSITY
     fields = config_fields(COMPONENT)
     return merge_arguments(ours, {k: v for k, v in extra.items() if k not in fields})
 
 
-def kube_proxy_config(cluster: Cluster) -> Mapping[str, Any]:
+def kube_proxy_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
     """KubeProxyConfiguration v1alpha1: the same on every node. The user's flags are written as its fields."""
     config: dict[str, Any] = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -38,9 +42,10 @@ def kube_proxy_config(cluster: Cluster) -> Mapping[str, Any]:
         "detectLocalMode": "ClusterCIDR",
         "enableProfiling": False,
         "healthzBindAddress": f"0.0.0.0:{HEALTH_PORT}",
-        "logging": {"verbosity": 2},
         "metricsBindAddress": "127.0.0.1:10249",
         "mode": cluster.network.proxy.value,
     }
+    if gates.has(COMPONENT, "KubeProxyConfiguration.logging"):
+        config["logging"] = {"verbosity": int(VERBOSITY)}
     apply_flags(COMPONENT, config, cluster.kubernetes.extra_args_of(COMPONENT))
     return config

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
-from imagegen.kubernetes.gates import Gates
+from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
 from imagegen.model.cluster import Cluster
 from imagegen.pki import paths
@@ -15,6 +15,7 @@ COMPONENT = "kubelet"
 CONFIG = f"{paths.KUBERNETES}/kubelet.yaml"
 RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 PORT = 10250
+VERBOSITY = "2"
 
 #: what ``protectKernelDefaults`` insists on (pkg/kubelet/cm setupKernelTunables)
 KERNEL_DEFAULTS = {
@@ -42,6 +43,10 @@ def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     }
     if not gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
         ours["container-runtime-endpoint"] = RUNTIME_ENDPOINT
+    if gates.state(COMPONENT, "--container-runtime") is State.AVAILABLE:
+        ours["container-runtime"] = "remote"
+    if not gates.has(COMPONENT, "KubeletConfiguration.logging.verbosity"):
+        ours["v"] = VERBOSITY
     return merge_arguments(ours, cluster.kubernetes.extra_args_of(COMPONENT))
 
 
@@ -59,12 +64,9 @@ def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
         "cgroupDriver": "systemd",
         "clusterDNS": [str(cluster.network.dns)],
         "clusterDomain": cluster.network.domain,
-        "enableDebugFlagsHandler": False,
-        "enableProfilingHandler": False,
         "eventRecordQPS": 50,
         "imageGCHighThresholdPercent": 85,
         "imageGCLowThresholdPercent": 80,
-        "logging": {"verbosity": 2},
         "podPidsLimit": 4096,
         "protectKernelDefaults": True,
         "readOnlyPort": 0,
@@ -75,6 +77,11 @@ def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
     }
     if gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
         config["containerRuntimeEndpoint"] = RUNTIME_ENDPOINT
+    for handler in ("enableDebugFlagsHandler", "enableProfilingHandler"):
+        if gates.has(COMPONENT, f"KubeletConfiguration.{handler}"):
+            config[handler] = False
+    if gates.has(COMPONENT, "KubeletConfiguration.logging.verbosity"):
+        config["logging"] = {"verbosity": int(VERBOSITY)}
     if gates.has(COMPONENT, "KubeletConfiguration.failCgroupV1"):
         config["failCgroupV1"] = True
     if gates.has(COMPONENT, "KubeletConfiguration.seccompDefault"):

@@ -86,13 +86,31 @@ class Releases:
             url=url,
             checksum_url=fill(entry["checksum"]) if "checksum" in entry else None,
             kind="tar.gz" if url.endswith((".tgz", ".tar.gz")) else "raw",
-            members=tuple(fill(member) for member in entry.get("members", ())),
+            members=tuple(
+                fill(member)
+                for member in entry.get("members", ())
+                if _is_in(version, entry.get("since", {}), member.rsplit("/", 1)[-1])
+            ),
         )
 
     def image(self, name: str) -> str:
         """The fully qualified reference of a container image, such as ``pause``; raises KeyError."""
-        template: str = _read_table()["images"][name]
-        return template.format(version=self.version(name))
+        places = _read_table()["images"][name]
+        version = self.version(name)
+        if isinstance(places, str):
+            return places.format(version=version)
+        place = next(p for p in places if "below" not in p or _number(version) < _number(p["below"]))
+        reference: str = place["reference"]
+        return reference.format(version=version)
+
+
+def _is_in(version: str, since: Mapping[str, str], member: str) -> bool:
+    return member not in since or _number(version) >= _number(since[member])
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """``1.9.1-flannel3`` and ``3.10`` as something that compares."""
+    return tuple(int(part) for part in version.partition("-")[0].split("."))
 
 
 def load_releases(version: Version) -> Releases:

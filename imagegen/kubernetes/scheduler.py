@@ -13,9 +13,10 @@ from imagegen.pki import paths
 
 COMPONENT = "kube-scheduler"
 CONFIG = f"{paths.KUBERNETES}/kube-scheduler.yaml"
+INSECURE = "127.0.0.1:10251"
 
 
-def scheduler_arguments(cluster: Cluster) -> Arguments:
+def scheduler_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     """Every flag, the user's over ours. It serves metrics and health on loopback only."""
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
     ours = {
@@ -41,7 +42,7 @@ def scheduler_config(gates: Gates) -> Mapping[str, Any]:
         ),
     )
     version, kind = api.split(" ")
-    return {
+    config: dict[str, Any] = {
         "apiVersion": version,
         "kind": kind,
         "clientConnection": {"kubeconfig": paths.SCHEDULER_KUBECONFIG},
@@ -49,3 +50,7 @@ def scheduler_config(gates: Gates) -> Mapping[str, Any]:
         "enableProfiling": False,
         "leaderElection": {"leaderElect": True},
     }
+    if gates.has(COMPONENT, "KubeSchedulerConfiguration.healthzBindAddress"):
+        # plain HTTP, which these versions cannot close beside a file: on loopback only
+        config |= {"healthzBindAddress": INSECURE, "metricsBindAddress": INSECURE}
+    return config

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from imagegen.kubernetes.gates import Gates, State
+
 MINIMUM = "VersionTLS13"
 #: the same in etcd's spelling
 ETCD_MINIMUM = "TLS1.3"
@@ -33,6 +35,13 @@ def serving_arguments(certificate: str, extra: Mapping[str, str]) -> dict[str, s
     if needs_cipher_suites(extra):
         flags["tls-cipher-suites"] = ",".join(CIPHER_SUITES)
     return flags
+
+
+def insecure_port_arguments(gates: Gates, component: str, flag: str) -> dict[str, str]:
+    """Closes the port for plain HTTP that old versions open on every address unless told not to."""
+    row = gates.find(component, f"--{flag}")
+    opens = row is not None and row.state_in(gates.version) is not State.REMOVED
+    return {flag: "0"} if opens and not gates.is_changed(component, f"--{flag}") else {}
 
 
 def needs_cipher_suites(extra: Mapping[str, str]) -> bool:

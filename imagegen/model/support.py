@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from imagegen.model.cluster import BootstrapMethod, Cni, ImagePki, Layout, OperatingSystem, Runtime
+from imagegen.model.cluster import BootstrapMethod, Cni, Layout, OperatingSystem, Runtime
 
 #: every Kubernetes minor that the model knows (major 1)
 KNOWN_MINORS = range(6, 38)
 
 #: the minors whose flags, configuration files and add-ons this release renders
-RENDERED_MINORS = range(30, 38)
+RENDERED_MINORS = range(20, 38)
 
 #: model path → the values that this release renders; a path that is not here has no limit
 RENDERED: dict[str, frozenset[StrEnum]] = {
@@ -18,7 +18,6 @@ RENDERED: dict[str, frozenset[StrEnum]] = {
     "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL}),
     "runtime": frozenset({Runtime.CONTAINERD}),
     "bootstrap.method": frozenset({BootstrapMethod.TOKEN}),
-    "image.pki": frozenset({ImagePki.SEED}),
     "image.os": frozenset(
         {
             OperatingSystem.DEBIAN_12,

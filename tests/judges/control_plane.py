@@ -89,14 +89,38 @@ def make_node(root: Path) -> str | None:
     return None
 
 
+#: nftables and iptables mode
+_SERVICE_RULES = {
+    "nft list table ip kube-proxy": b"10.32.0.1 . tcp . 443",
+    "iptables-save -t nat": b"-d 10.32.0.1/32 -p tcp",
+}
+
+
 def find_service_rule(seconds: float) -> bool:
     """Whether kube-proxy has put the address of the API's own service into the packet filter."""
     for _ in range(int(seconds * 2)):
-        rules = subprocess.run(["nft", "list", "table", "ip", "kube-proxy"], capture_output=True, check=False)
-        if b"10.32.0.1 . tcp . 443" in rules.stdout:
-            return True
+        for command, words in _SERVICE_RULES.items():
+            rules = subprocess.run(command.split(), capture_output=True, check=False).stdout
+            if words in rules:
+                return True
         time.sleep(0.5)
     return False
+
+
+#: 6443 API server, 2379 and 2380 etcd, 10256 kube-proxy's health
+_MEANT = {6443, 2379, 2380, 10256}
+
+
+def list_open_ports() -> list[int]:
+    """TCP ports that listen beyond loopback and are not meant to."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+            address, _, port = line.split()[1].partition(":")
+            listens, local = line.split()[3] == "0A", address in ("0100007F", f"{'0' * 24}01000000")
+            if listens and not local:
+                found.add(int(port, 16))
+    return sorted(found - _MEANT)
 
 
 def wait_for(root: Path, url: str, client: str | None, seconds: float) -> float | None:
@@ -126,6 +150,7 @@ def observe(root: Path, programs: dict[str, str]) -> dict[str, Any]:
         "data": {"word": base64.b64encode(b"yellow-bird").decode()},
     }
     seen["create secret"] = ask(root, f"{API}/api/v1/namespaces/default/secrets", "admin", secret)[0]
+    seen["open ports"] = list_open_ports()
     pki = root / "etc/etcd/pki"
     stored = subprocess.run(
         [

@@ -43,7 +43,7 @@ def render_all(cluster: Cluster, gates: Gates) -> Rendered:
     """Every flag and configuration file of one cluster."""
     objects = {
         "kubelet": kubelet.kubelet_config(cluster, gates),
-        "kube-proxy": kube_proxy.kube_proxy_config(cluster),
+        "kube-proxy": kube_proxy.kube_proxy_config(cluster, gates),
         "kube-scheduler": scheduler.scheduler_config(gates),
         "audit": audit.audit_policy(gates),
     }
@@ -53,9 +53,9 @@ def render_all(cluster: Cluster, gates: Gates) -> Rendered:
         arguments={
             "kube-apiserver": apiserver.apiserver_arguments(cluster, gates),
             "kube-controller-manager": controller_manager.controller_manager_arguments(cluster, gates),
-            "kube-scheduler": scheduler.scheduler_arguments(cluster),
+            "kube-scheduler": scheduler.scheduler_arguments(cluster, gates),
             "kubelet": kubelet.kubelet_arguments(cluster, gates),
-            "kube-proxy": kube_proxy.kube_proxy_arguments(cluster),
+            "kube-proxy": kube_proxy.kube_proxy_arguments(cluster, gates),
         },
         objects=objects,
         containerd=containerd.containerd_config(

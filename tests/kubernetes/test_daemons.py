@@ -52,7 +52,7 @@ def test_format_hours(duration: timedelta, text: str) -> None:
 
 def test_scheduler_keeps_to_itself(tmp_path: Path) -> None:
     cluster, gates = make_cluster(tmp_path)
-    assert scheduler_arguments(cluster)["bind-address"] == "127.0.0.1"
+    assert scheduler_arguments(cluster, gates)["bind-address"] == "127.0.0.1"
     config = scheduler_config(gates)
     assert config["apiVersion"] == "kubescheduler.config.k8s.io/v1"
     assert config["enableProfiling"] is False
@@ -93,8 +93,8 @@ def test_kubelet_flags_say_only_who_and_where(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables", "ipvs"])
 def test_kube_proxy_always_says_its_mode(tmp_path: Path, mode: str) -> None:
-    cluster, _ = make_cluster(tmp_path, network=f"proxy: {mode}")
-    config = kube_proxy_config(cluster)
+    cluster, gates = make_cluster(tmp_path, network=f"proxy: {mode}")
+    config = kube_proxy_config(cluster, gates)
     assert config["mode"] == mode
     assert config["metricsBindAddress"].startswith("127.0.0.1:")
     assert (config["detectLocalMode"], config["clusterCIDR"]) == ("ClusterCIDR", str(cluster.network.pods))
@@ -102,12 +102,12 @@ def test_kube_proxy_always_says_its_mode(tmp_path: Path, mode: str) -> None:
 
 def test_flags_for_kube_proxy_reach_its_file(tmp_path: Path) -> None:
     """Beside --config nearly all its flags are ignored, so they are written into it."""
-    cluster, _ = make_cluster(
+    cluster, gates = make_cluster(
         tmp_path, flags="{kube-proxy: {oom-score-adj: -998, masquerade-all: true, v: 4}}"
     )
-    config = kube_proxy_config(cluster)
+    config = kube_proxy_config(cluster, gates)
     assert (config["oomScoreAdj"], config["iptables"]) == (-998, {"masqueradeAll": True})
-    arguments = kube_proxy_arguments(cluster)
+    arguments = kube_proxy_arguments(cluster, gates)
     assert arguments["v"] == "4"
     assert "masquerade-all" not in arguments
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
@@ -19,7 +20,7 @@ _SELECTOR = {"k8s-app": "kube-dns"}
 _LABELS = _SELECTOR | {"app.kubernetes.io/name": _NAME}
 
 
-def coredns(image: str, dns: IPv4Address, domain: str) -> tuple[Manifest, ...]:
+def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Manifest, ...]:
     """Every object of the add-on. ``image`` is a full reference, ``dns`` the service's ClusterIP.
 
     There are always two pods: on a cluster of one worker both run there, and an update never leaves DNS
@@ -47,7 +48,7 @@ def coredns(image: str, dns: IPv4Address, domain: str) -> tuple[Manifest, ...]:
         },
         _deployment(image),
         {
-            "apiVersion": "policy/v1",
+            "apiVersion": gates.choose("cluster", "policy/v1", "policy/v1beta1"),
             "kind": "PodDisruptionBudget",
             "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
             "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _SELECTOR}},

@@ -41,7 +41,7 @@ def _plan_coredns(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     image = ctx.releases.image("coredns")
     items: list[Item] = []
     if Role.MASTER in roles:
-        text = emit_yaml_documents(coredns(image, network.dns, network.domain))
+        text = emit_yaml_documents(coredns(image, network.dns, network.domain, ctx.gates))
         items.append(_manifest("20-coredns.yaml", text, _DNS_ORIGIN))
     if Role.WORKER in roles:
         items.append(ContainerImage(phase=Phase.BAKE, origin=_DNS_ORIGIN, reference=image))

@@ -45,6 +45,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                     member=part.member(name),
                 )
                 for name in _EXECUTABLES
+                if name != "etcdutl" or ctx.gates.has(etcd.COMPONENT, "etcdutl")
             ),
             Group(phase=Phase.BAKE, origin=daemon, name=user),
             User(

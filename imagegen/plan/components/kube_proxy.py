@@ -33,7 +33,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 phase=Phase.BAKE,
                 origin=Origin(_WHERE, reason="the settings that all kube-proxies share"),
                 path=kube_proxy.CONFIG,
-                content=(emit_yaml(kube_proxy.kube_proxy_config(ctx.cluster)),),
+                content=(emit_yaml(kube_proxy.kube_proxy_config(ctx.cluster, ctx.gates)),),
             ),
             *_plan_units(ctx, has_own_identity),
             Port(
@@ -87,7 +87,7 @@ def _plan_units(ctx: Context, has_own_identity: bool) -> list[Item]:
 
 def _emit_unit(ctx: Context, has_own_identity: bool) -> str:
     credential = () if has_own_identity else (paths.KUBELET_CLIENT_CERTIFICATE,)
-    arguments = kube_proxy.kube_proxy_arguments(ctx.cluster)
+    arguments = kube_proxy.kube_proxy_arguments(ctx.cluster, ctx.gates)
     return emit_daemon_unit(
         Daemon(
             description="Kubernetes service proxy",

@@ -6,6 +6,7 @@ With them a node starts its own pods with no registry in reach. A stock cloud im
 from __future__ import annotations
 
 from imagegen.emit import emit_unit
+from imagegen.kubernetes.gates import Gates
 from imagegen.model.cluster import ImageMode, Node, Role, Runtime
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, Fragment, Origin, Phase, Unit
@@ -16,13 +17,26 @@ _ORIGIN = Origin("component preload", reason="pods of the node itself start with
 #: one OCI archive an image; imagegen.backends.image puts them there
 IMAGE_DIRECTORY = "/var/lib/imagegen/images"
 
-# Pinned, because the kubelet's garbage collection must not remove what cannot be pulled again.
-_IMPORT = (
-    f"for archive in {IMAGE_DIRECTORY}/*.tar; do "
-    '[ -e "$$archive" ] && [ ! -e "$$archive.imported" ] || continue; '
-    "/usr/local/bin/ctr --namespace k8s.io images import --local --label io.cri-containerd.pinned=pinned "
-    '"$$archive" && : >"$$archive.imported"; done'
-)
+_CTR = "/usr/local/bin/ctr --namespace k8s.io images"
+_PINNED = "io.cri-containerd.pinned=pinned"
+
+
+def render_import(gates: Gates) -> str:
+    """The shell command of the unit.
+
+    Images are pinned, because the kubelet's garbage collection must not remove what cannot be pulled again.
+    """
+    options = " --local" if gates.has("containerd", "ctr images import --local") else ""
+    can_label = gates.has("containerd", "ctr images import --label")
+    options += f" --label {_PINNED}" if can_label else ""
+    command = (
+        f"for archive in {IMAGE_DIRECTORY}/*.tar; do "
+        '[ -e "$$archive" ] && [ ! -e "$$archive.imported" ] || continue; '
+        f'{_CTR} import{options} "$$archive" && : >"$$archive.imported"; done'
+    )
+    if can_label:
+        return command
+    return f'{command} && for name in $$({_CTR} list --quiet); do {_CTR} label "$$name" {_PINNED}; done'
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
@@ -46,7 +60,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 [
                     ("Type", "oneshot"),
                     ("RemainAfterExit", "yes"),
-                    ("ExecStart", f"/bin/sh -ec '{_IMPORT}'"),
+                    ("ExecStart", f"/bin/sh -ec '{render_import(ctx.gates)}'"),
                     ("TimeoutStartSec", "300"),
                 ],
             ),

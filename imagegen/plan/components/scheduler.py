@@ -53,7 +53,7 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
 
 
 def _emit_unit(ctx: Context) -> str:
-    arguments = scheduler.scheduler_arguments(ctx.cluster)
+    arguments = scheduler.scheduler_arguments(ctx.cluster, ctx.gates)
     return emit_daemon_unit(
         Daemon(
             description="Kubernetes scheduler",

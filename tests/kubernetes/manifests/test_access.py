@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.manifests import access
 from imagegen.kubernetes.manifests.coredns import coredns
 from imagegen.kubernetes.manifests.flannel import flannel
@@ -14,12 +15,13 @@ from imagegen.kubernetes.manifests.objects import Manifest
 from tests.pki.clusters import quickstart
 
 NETWORK = quickstart().network
+GATES = load_gates(quickstart().kubernetes.version)
 EVERYTHING: tuple[Manifest, ...] = (
     *access.bootstrap_bindings(),
     *access.identity_bindings(),
     *access.csr_approver_access(),
     *access.cluster_info_access(),
-    *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain),
+    *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, GATES),
     *flannel("registry.example/flannel:1", NETWORK.pods, nftables=True),
 )
 
