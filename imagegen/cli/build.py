@@ -18,6 +18,7 @@ from imagegen.cli.options import (
     profiles_option,
     require_known,
 )
+from imagegen.cli.packer import PackerOrder, PackerWords, build_with_packer, packer_options
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import Report
@@ -62,6 +63,7 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
 )
 @click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what is cached.")
+@packer_options
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -74,12 +76,30 @@ def command(
     mirror: str | None,
     offline: bool,
     dry_run: bool,
+    packer: PackerWords,
 ) -> None:
     """Build the golden images of CLUSTER, one for each set of roles, into OUT/images.
 
     An image holds what all nodes with these roles share and no secret; with a node's seed it becomes that
     node. What did not change since the last run is taken from the cache.
+
+    With --with packer, a virtual machine is brought to the same state by Packer, which must be installed.
     """
+    if packer.is_wanted:
+        build_with_packer(
+            PackerOrder(
+                cluster=cluster,
+                out=out,
+                roles=roles,
+                profile_dirs=profile_dirs,
+                mirror=mirror,
+                offline=offline,
+                force=force,
+                words=packer,
+            ),
+            terminal,
+        )
+        return
     order = BuildOrder(
         cluster=cluster,
         roles=roles,
