@@ -17,8 +17,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from imagegen.errors import ImagegenError
 from imagegen.lab.metadataserver import answer_metadata
 from imagegen.lab.networkplan import BRIDGE, METADATA_ADDRESS, Lease, Metadata
 from imagegen.lab.timeserver import answer_time
@@ -41,7 +42,12 @@ def main(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan: dict[str, Any] = json.loads(Path(CONFIGURATION).read_text(encoding="utf-8"))
     runner = Runner()
-    runner.run(["ip", "-batch", "-"], stdin=emit_links(plan).encode())
+    try:
+        runner.run(["ip", "-batch", "-"], stdin=emit_links(plan).encode())
+    except ImagegenError as error:
+        # our last words: whoever waits for us shows them
+        _log.error("%s", error)
+        return
     names = runner.start(build_dnsmasq_argv(plan), output=Path("dnsmasq.log"))
     asyncio.run(_serve(plan, names))
 
@@ -120,8 +126,8 @@ class _TimeServer(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._transport = transport
+        # Python 3.11's own is no subclass of DatagramTransport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = answer_time(data, time.time() + self._offset)

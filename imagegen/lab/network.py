@@ -94,7 +94,9 @@ class LabNetwork:
             who = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
             argv = ["unshare", *who, "--net", "--pid", "--fork", "--kill-child", "--"]
             argv += [sys.executable, "-m", "imagegen.lab.gate", str(self.folder.absolute())]
-            background = self._runner.start(argv, output=self.folder / _LOG, pass_fds=handles)
+            # the gate must find imagegen where we found it
+            found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            background = self._runner.start(argv, output=self.folder / _LOG, env=found, pass_fds=handles)
             deadline = time.monotonic() + _START_SECONDS
             while not (self.folder / gate.SOCKET).exists():
                 if background.poll() is not None or time.monotonic() >= deadline:

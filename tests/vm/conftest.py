@@ -1,0 +1,34 @@
+"""Clusters that several tests share: booted once a run, by the first test that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from imagegen.lab.cluster import LabCluster
+from tests.vm.labs import boot, find_mirror, list_versions, require_lab, write_example
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Machines share two cores: their tests run one after the other, in one process."""
+    for item in items:
+        if item.get_closest_marker("vm"):
+            item.add_marker(pytest.mark.xdist_group("vm"))
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabCluster, Any]]:
+    """The quickstart example with the newest Kubernetes of the mirror, Ready, and its timeline."""
+    require_lab()
+    version = list_versions(find_mirror())[0]
+    cluster = write_example(tmp_path_factory.mktemp("quickstart"), "quickstart", version)
+    with boot(cluster) as booted:
+        yield booted
+
+
+@pytest.fixture
+def lab(quickstart: tuple[LabCluster, Any]) -> LabCluster:
+    """The running quickstart cluster. A test that breaks something mends it before it ends."""
+    return quickstart[0]
