@@ -42,6 +42,7 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             origin=Origin(_WHERE, reason="the settings that all kubelets share"),
             path=kubelet.CONFIG,
             content=(emit_yaml(kubelet.kubelet_config(ctx.cluster, ctx.gates)),),
+            mode="0600",
         ),
         Directory(
             phase=Phase.BAKE,
