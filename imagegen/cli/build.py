@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from imagegen.cli.inputs import find_output, read_cluster
+from imagegen.cli.nodeimages import choose_formats, choose_images, lower_seeds
 from imagegen.cli.options import (
     cluster_argument,
     complete_roles,
     force_option,
+    node_option,
     output_option,
     profiles_option,
-    require_known,
+    secrets_option,
 )
 from imagegen.cli.packer import PackerOrder, PackerWords, build_with_packer, packer_options
 from imagegen.cli.terminal import Terminal
@@ -25,7 +27,10 @@ from imagegen.diagnostics import Report
 from imagegen.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagegen.backends.image.imageplan import ImagePlan
+    from imagegen.backends.image.nodeseed import NodeSeed
     from imagegen.backends.image.recipe import BuiltImage
     from imagegen.backends.image.sources import Source
     from imagegen.plan.plan import Plan
@@ -44,6 +49,7 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
     shell_complete=complete_roles,
     help="Only this set of roles, such as worker or etcd+master; may be repeated.",
 )
+@node_option(multiple=True)
 @click.option(
     "--format",
     "formats",
@@ -52,6 +58,7 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
     help="Instead of image.formats of the cluster file; may be repeated.",
 )
 @output_option
+@secrets_option
 @profiles_option
 @force_option
 @click.option(
@@ -69,8 +76,10 @@ def command(
     terminal: Terminal,
     cluster: Path,
     roles: tuple[str, ...],
+    nodes: tuple[str, ...],
     formats: tuple[str, ...],
     out: Path,
+    secrets_dir: Path | None,
     profile_dirs: tuple[Path, ...],
     force: bool,
     mirror: str | None,
@@ -82,6 +91,9 @@ def command(
 
     An image holds what all nodes with these roles share and no secret; with a node's seed it becomes that
     node. What did not change since the last run is taken from the cache.
+
+    With image.pki: baked, and with --node for bootable ISOs, an image has the seed of its one node inside and
+    the name of that node: it is a secret.
 
     With --with packer, a virtual machine is brought to the same state by Packer, which must be installed.
     """
@@ -103,8 +115,10 @@ def command(
     order = BuildOrder(
         cluster=cluster,
         roles=roles,
+        nodes=nodes,
         formats=formats,
         out=out,
+        secrets_dir=secrets_dir,
         profile_dirs=profile_dirs,
         force=force,
         mirror=mirror,
@@ -121,12 +135,14 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOrder:
-    """What to build, as the command line asks for it; no roles and no formats mean the cluster's own."""
+    """What to build, as the command line asks for it; no roles, nodes and formats mean the cluster's own."""
 
     cluster: Path
     out: Path
     roles: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    secrets_dir: Path | None = None
     profile_dirs: tuple[Path, ...] = ()
     force: bool = False
     mirror: str | None = None
@@ -179,7 +195,9 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
         progress=terminal.progress(),
     )
     # planned again, because now the lock file pins every source
-    images = _plan_images(order, plan, base_packages)
+    choices = choose_images(plan, order.roles, order.nodes, choose_formats(plan.cluster, order.formats))
+    seeds = lower_seeds(plan, choices, order.cluster, order.secrets_dir, order.out, terminal)
+    images = _plan_images(order, plan, base_packages, seeds)
     files = sources.unpack_sources(needed, parts, result, cache)
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
@@ -192,22 +210,35 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
     return BuildDone(images=built, sources=files)
 
 
-def _plan_images(order: BuildOrder, plan: Plan, base_packages: tuple[str, ...]) -> list[ImagePlan]:
+def _plan_images(
+    order: BuildOrder, plan: Plan, base_packages: tuple[str, ...], seeds: Mapping[str, NodeSeed] | None = None
+) -> list[ImagePlan]:
+    """The chosen images; without ``seeds``, those of nodes are planned as far as is known without keys."""
     from imagegen.backends.epoch import read_epoch
     from imagegen.backends.image import imageplan, sources
+    from imagegen.backends.image.nodeseed import NodeSeed
     from imagegen.fetch import lock_path, read_lock
-    from imagegen.model.cluster import DiskFormat
     from imagegen.plan.parts import list_images, list_parts
 
-    formats = tuple(DiskFormat(name) for name in dict.fromkeys(order.formats)) or plan.cluster.image.formats
+    formats = choose_formats(plan.cluster, order.formats)
     parts = {(part.name, part.version): part for part in list_parts(plan)}
     digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(order.cluster)))
     epoch = read_epoch(os.environ)
-    return [
-        imageplan.plan_image(plan.cluster, one, base_packages, formats, digests=digests, epoch=epoch)
-        for one in plan.role_plans
-        if not order.roles or one.name in order.roles
-    ]
+    images = []
+    for choice in choose_images(plan, order.roles, order.nodes, formats):
+        seed = (seeds or {}).get(choice.node, NodeSeed(node=choice.node)) if choice.node else None
+        images.append(
+            imageplan.plan_image(
+                plan.cluster,
+                choice.role_plan,
+                base_packages,
+                formats,
+                digests=digests,
+                epoch=epoch,
+                seed=seed,
+            )
+        )
+    return images
 
 
 def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
@@ -222,7 +253,4 @@ def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]
     if plan is None or report.has_errors:
         raise InputError(report)
     terminal.show_report(report)
-    names = [role_plan.name for role_plan in plan.role_plans]
-    for role in order.roles:
-        require_known("set of roles", role, names)
     return plan, list_base_packages(plan_base(model, profiles))

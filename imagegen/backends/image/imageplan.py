@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from imagegen.backends.image import bootloader, rootfs
 from imagegen.backends.image.hygiene import render_table
 from imagegen.backends.image.layers import hash_inputs
+from imagegen.backends.image.nodeseed import NodeSeed
 from imagegen.backends.image.payload import Entry, Payload, plan_payload
 from imagegen.backends.image.sources import Digests, Source
 from imagegen.model.cluster import Cluster, DiskFormat
@@ -34,14 +35,30 @@ class ImagePlan:
     system_key: str
     #: what the system layer holds beyond the base
     packages: tuple[str, ...]
-    #: also the image's id, from which its UUIDs are derived
+    #: also the id from which the UUIDs on the disk are derived
     role_key: str
     disk_key: str
+    #: the one node that this image is for, whose seed is inside; None: an image of all nodes with these roles
+    seed: NodeSeed | None = None
+
+    @property
+    def name(self) -> str:
+        """``quickstart-etcd+master``, or ``quickstart-master-0`` for an image of one node."""
+        return f"{self.cluster.name}-{self.role_plan.name if self.seed is None else self.seed.node}"
+
+    @property
+    def image_id(self) -> str:
+        """From which identifiers outside of the disk are derived; two images never have the same."""
+        return self.role_key if self.seed is None else _hash_seed(self.role_key, self.seed)
 
     def file_name(self, disk_format: DiskFormat) -> str:
-        """``quickstart-etcd+master.qcow2``; for Compute Engine ``….gce.tar.gz``."""
+        """``NAME.qcow2``; for Compute Engine ``NAME.gce.tar.gz``."""
         extension = "gce.tar.gz" if disk_format is DiskFormat.GCE else disk_format.value
-        return f"{self.cluster.name}-{self.role_plan.name}.{extension}"
+        return f"{self.name}.{extension}"
+
+
+def _hash_seed(key: str, seed: NodeSeed) -> str:
+    return hash_inputs({"image": key, "node": seed.node, "seed": seed.digest})
 
 
 def plan_image(
@@ -52,9 +69,10 @@ def plan_image(
     *,
     digests: Digests,
     epoch: int,
+    seed: NodeSeed | None = None,
 ) -> ImagePlan:
     """Work out the layers of one golden image; pure. ``base_packages`` are what every role's base layer
-    holds.
+    holds; ``seed`` makes it the image of one node.
     """
     base = rootfs.BaseSystem(
         os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
@@ -89,6 +107,7 @@ def plan_image(
         packages=packages,
         role_key=role_key,
         disk_key=disk_key,
+        seed=seed,
     )
 
 
@@ -101,8 +120,9 @@ def _describe(entry: Entry, digests: Digests) -> str:
 
 def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
     """The id of a format's inputs, as the manifest records it."""
+    key = image.disk_key if image.seed is None else _hash_seed(image.disk_key, image.seed)
     return hash_inputs(
-        {"disk": image.disk_key, "format": disk_format.value, "name": image.cluster.name, "recipe": RECIPE}
+        {"disk": key, "format": disk_format.value, "name": image.cluster.name, "recipe": RECIPE}
     )
 
 

@@ -35,6 +35,8 @@ _MODULES = (
 _BIOS_MODULES = ("biosdisk", *_MODULES)
 _EFI_MODULES = ("fat", "part_gpt", "part_msdos", *_MODULES, "all_video")
 
+#: where a node's seed lies on the medium
+SEED_FOLDER = "/seed"
 #: where live-boot mounts the medium in the running system
 _MEDIUM = "/run/live/medium"
 _ARGUMENTS = (
@@ -65,7 +67,7 @@ def build_iso(
     """Write the ISO ``target`` from a role layer's ``root.squashfs``, ``vmlinuz`` and ``initrd.img``.
 
     ``seed`` are the files of a NoCloud seed: with them one ISO is one node, and secrets of that node are
-    inside.
+    inside, readable by root alone. ``image_id`` names the medium; two ISOs in one machine must differ in it.
     """
     label = make_label(image_id)
     tree = work / "iso"
@@ -76,13 +78,13 @@ def build_iso(
         ("vmlinuz", "vmlinuz"),
         ("initrd.img", "initrd.img"),
     ):
-        os.link(role / name, tree / "live" / place)
+        _link_or_copy(role / name, tree / "live" / place)
     (tree / "boot/grub/grub.cfg").write_text(_render_config(has_seed=seed is not None))
     for name, body in (seed or {}).items():
-        path = tree / "seed" / name
-        path.parent.mkdir(exist_ok=True)
+        path = tree / SEED_FOLDER.lstrip("/") / name
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
         path.write_bytes(body)
-        path.chmod(0o400)
     early = _render_early_config(label)
     make_grub_image(runner, "i386-pc-eltorito", early, _BIOS_MODULES, tree / "boot/grub/bios.img")
     esp = _build_efi_loader(runner, label, image_id, work, epoch)
@@ -97,13 +99,18 @@ def build_iso(
         "-volid",
         label,
         "-joliet",
-        "-rational-rock",
+        "-rock",
+        "-uid",
+        "0",
+        "-gid",
+        "0",
     ]
     argv += [f"--modification-date={stamp}", "-partition_offset", "16"]
     argv += ["-b", "boot/grub/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
     argv += ["--grub2-boot-info", "--grub2-mbr", str(GRUB_PC / "boot_hybrid.img")]
     argv += ["-append_partition", "2", "0xef", str(esp), "-eltorito-alt-boot"]
     argv += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot", str(tree)]
+    _set_modes(tree)
     _set_times(tree, epoch)
     try:
         runner.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
@@ -115,7 +122,7 @@ def _render_config(*, has_seed: bool) -> str:
     arguments = list(_ARGUMENTS)
     if has_seed:
         # quoted, because a bare semicolon ends a statement of GRUB's
-        arguments.append(f"'ds=nocloud;s=file://{_MEDIUM}/seed/'")
+        arguments.append(f"'ds=nocloud;s=file://{_MEDIUM}{SEED_FOLDER}/'")
     return (
         "set timeout=0\n"
         "if serial --unit=0 --speed=115200; then\n"
@@ -144,6 +151,25 @@ def _build_efi_loader(runner: Runner, label: str, image_id: str, work: Path, epo
     volume_id = derive_uuid(image_id, "iso/esp").replace("-", "")[:8]
     build_esp(runner, program, volume_id, _ESP_BYTES, esp, epoch=epoch)
     return esp
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def _set_modes(tree: Path) -> None:
+    """Modes as on the medium, whatever the umask was; what is shared with a layer has its own already."""
+    tree.chmod(0o755)
+    seed = tree / SEED_FOLDER.lstrip("/")
+    for path in tree.rglob("*"):
+        is_secret = path.is_relative_to(seed)
+        if path.is_dir():
+            path.chmod(0o700 if is_secret else 0o755)
+        elif path.stat().st_nlink == 1:
+            path.chmod(0o400 if is_secret else 0o444)
 
 
 def _set_times(tree: Path, epoch: int) -> None:

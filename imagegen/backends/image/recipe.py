@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.backends.image import bootloader, disk, iso, rootfs, sbom
+from imagegen.backends.image import bootloader, disk, iso, nodeseed, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.imageplan import ImagePlan, format_key, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
@@ -42,8 +42,8 @@ class Workshop:
 
 
 def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
-    """The programs that a build of these formats starts."""
-    tools = [*rootfs.TOOLS, *bootloader.TOOLS, *disk.TOOLS]
+    """The programs that a build of these formats starts, images with a node's seed inside included."""
+    tools = [*rootfs.TOOLS, *bootloader.TOOLS, *disk.TOOLS, *nodeseed.TOOLS]
     wanted = set(formats)
     if wanted - {DiskFormat.RAW, DiskFormat.GCE, DiskFormat.ISO}:
         tools += writers.TOOLS
@@ -151,10 +151,23 @@ def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role
     with shop.progress.step(step), tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)
         if disk_format is DiskFormat.ISO:
-            iso.build_iso(shop.runner, role, image.role_key, target, work, epoch=shop.epoch)
+            files = image.seed.files if image.seed is not None else None
+            iso.build_iso(shop.runner, role, image.image_id, target, work, epoch=shop.epoch, seed=files)
             return
         raw = build_disk_layer(shop, image, role)
+        if image.seed is not None:
+            raw = put_seed_in(shop, image, image.seed, raw, work)
         writers.write_format(shop.runner, disk_format, raw, target, work, image, epoch=shop.epoch)
+
+
+def put_seed_in(shop: Workshop, image: ImagePlan, seed: nodeseed.NodeSeed, raw: Path, work: Path) -> Path:
+    """A copy of the role's disk with a node's seed inside, in ``work``: keys do not enter the cache."""
+    copy = work / _RAW
+    copy.touch(mode=0o600)
+    shop.runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(copy)])
+    layout = plan_layout(image.role_key, image.cluster.image.size_mib)
+    nodeseed.write_seed(shop.runner, seed, copy, layout.root.offset_bytes, work, epoch=shop.epoch)
+    return copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +213,7 @@ def build_images(
 
 
 def _stem(image: ImagePlan) -> str:
-    return f"images/{image.cluster.name}-{image.role_plan.name}."
+    return f"images/{image.name}."
 
 
 def _path(image: ImagePlan, disk_format: DiskFormat) -> str:
@@ -213,7 +226,8 @@ def _build_into(
     start = time.monotonic()
     role = build_role_layer(shop, image)
     path = _path(image, disk_format)
-    with folder.make_file(path, inputs=format_key(image, disk_format)) as target:
+    is_secret = image.seed is not None
+    with folder.make_file(path, inputs=format_key(image, disk_format), secret=is_secret) as target:
         build_format(shop, image, disk_format, role, target)
     times[path] = time.monotonic() - start
 
@@ -221,7 +235,7 @@ def _build_into(
 def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
     """Write the bill of materials beside the image, as ``NAME-ROLES.cdx.json``; one for all its formats."""
     path = f"{_stem(image)}cdx.json"
-    name = f"{image.cluster.name}-{image.role_plan.name}"
+    name = image.name
     key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
     if folder.keep(path, key):
         return
@@ -241,7 +255,7 @@ def render_outlook(images: Sequence[ImagePlan], cache: LayerCache) -> str:
     """What a build would do, and which layers are cached; one line each."""
     lines = []
     for image in images:
-        lines.append(f"{image.role_plan.name}")
+        lines.append(image.name if image.seed is not None else image.role_plan.name)
         for kind, key in (
             ("base", image.base_key),
             ("system", image.system_key),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import Cluster, Target
+from imagegen.model.cluster import Cluster, DiskFormat, ImageMode, ImagePki, Target
 from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, PAIR_RULES
 from imagegen.model.review import Review
 from imagegen.model.support import RENDERED, RENDERED_MINORS
@@ -23,7 +23,16 @@ GIVEN_TWICE = register_code(
 IMAGE_SIZE = register_code(
     "IMG160",
     "a target does not take the image size",
-    "Google Compute Engine imports disks whose size is a whole number of GiB.",
+    "Google Compute Engine imports disks whose size is a whole number of GiB. The target gce and the format "
+    "gce ask for one.",
+)
+SHARED_SECRET = register_code(
+    "IMG161",
+    "an image with a node's keys in it would be shared",
+    "With image.pki: baked, an image holds the certificates, keys and settings of its one node and needs "
+    "no seed. Two nodes with the same roles share an image, and keys must not be shared: give such nodes "
+    "their seeds (image.pki: seed), or different roles. A stock image (image.mode: stock) is not made by "
+    "imagegen, so nothing can be baked into it.",
 )
 
 
@@ -61,10 +70,48 @@ def check_choices(review: Review) -> None:
                 )
             else:
                 seen[entry] = number
-    if Target.GCE in cluster.targets and cluster.image.size_mib % 1024:
-        message = f"the target gce takes whole GiB, got {cluster.image.size_mib}MiB"
-        hint = f"for example {cluster.image.size_mib // 1024 + 1}GiB"
-        review.error(IMAGE_SIZE, message, "image.size", hint=hint, needs=["targets"])
+    _check_size(review)
+    _check_baked(review)
+
+
+def _check_size(review: Review) -> None:
+    cluster = review.cluster
+    if not cluster.image.size_mib % 1024:
+        return
+    for path, wants in (
+        ("targets", Target.GCE in cluster.targets),
+        ("image.formats", DiskFormat.GCE in cluster.image.formats),
+    ):
+        if wants:
+            what = "target" if path == "targets" else "format"
+            message = f"the {what} gce takes whole GiB, got {cluster.image.size_mib}MiB"
+            hint = f"for example {cluster.image.size_mib // 1024 + 1}GiB"
+            review.error(IMAGE_SIZE, message, "image.size", hint=hint, needs=[path])
+            return
+
+
+def _check_baked(review: Review) -> None:
+    cluster = review.cluster
+    if cluster.image.pki is not ImagePki.BAKED:
+        return
+    if cluster.image.mode is not ImageMode.GOLDEN:
+        message = f"pki baked needs images that imagegen builds, got mode {cluster.image.mode.value}"
+        review.error(
+            SHARED_SECRET, message, "image.pki", hint="use mode: golden, or pki: seed", also=["image.mode"]
+        )
+        return
+    for roles in cluster.role_sets:
+        numbers = [number for number, node in enumerate(cluster.nodes) if node.roles == roles]
+        if len(numbers) > 1:
+            names = " and ".join(review.label(number) for number in numbers[:2])
+            more = f" and {len(numbers) - 2} more" if len(numbers) > 2 else ""
+            review.error(
+                SHARED_SECRET,
+                f"pki baked puts keys into the image {'+'.join(roles)}, which {names}{more} would share",
+                "image.pki",
+                hint="use pki: seed, which gives every node its own seed",
+                also=[f"nodes[{number}]" for number in numbers[:2]],
+            )
 
 
 def _lists(cluster: Cluster) -> Iterable[tuple[str, tuple[object, ...]]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imagegen.emit import emit_yaml
-from imagegen.model.cluster import Cluster, DiskFormat, ImageMode, Node, Role, Target
+from imagegen.emit import emit_unit, emit_yaml
+from imagegen.model.cluster import Cluster, DiskFormat, ImageMode, ImagePki, Node, Role, Target
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Item, Origin, Package, Phase, Symlink, Unit, UnitState
 
@@ -91,8 +91,10 @@ def _plan_packages(cluster: Cluster) -> Iterator[Item]:
 
 def list_data_sources(cluster: Cluster) -> tuple[str, ...]:
     """cloud-init's data sources for the cluster's targets; ``None`` last lets a machine without a seed
-    boot.
+    boot. With ``image.pki: baked`` the seed is in the image, and no platform is asked.
     """
+    if cluster.image.pki is ImagePki.BAKED:
+        return ("NoCloud", "None")
     wanted = [source for target in cluster.targets for source in _DATA_SOURCES[target]]
     return (*dict.fromkeys(wanted), "None")
 
@@ -105,6 +107,12 @@ def _plan_cloud_init(cluster: Cluster) -> Iterator[Item]:
         f"datasource_list: [{sources}]\n",
         "no other source of configuration is believed",
     )
+    if cluster.image.pki is ImagePki.BAKED:
+        yield _file(
+            "/etc/cloud/cloud.cfg.d/92-imagegen-seed.cfg",
+            emit_yaml({"datasource": {"NoCloud": {"fs_label": None}}}),
+            "the seed is in the image; a disk that somebody attaches must not replace it",
+        )
     yield _file(
         "/etc/cloud/cloud.cfg.d/91-imagegen-modules.cfg",
         emit_yaml(

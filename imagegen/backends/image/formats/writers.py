@@ -30,7 +30,7 @@ def write_format(
 
     Raises CommandError when a tool fails, ValueError for ``iso``, which is not made from the disk.
     """
-    image_id = image.role_key
+    image_id = image.image_id
     match disk_format:
         case DiskFormat.RAW:
             runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(target)])
