@@ -104,9 +104,13 @@ make_squashfs() {
     chmod 0644 "$out/root.squashfs"
 }
 
-# mmdebstrap has mounted /proc, /sys and /dev into the root; a bind mount shows what lies below them.
+# mmdebstrap has mounted /proc, /sys and /dev into the root; a bind mount shows what lies below them. Whether there are
+# device nodes depends on who builds; the kernel brings its own, so every image has an empty /dev.
 pack() {
+    mkdir -p "$root/dev"
     mount --bind "$root" "$work/view"
+    mount -t tmpfs -o mode=0755,size=1m tmpfs "$work/view/dev"
+    touch --date="@$SOURCE_DATE_EPOCH" "$work/view/dev"
     clamp_times "$work/view"
     make_ext4 "$work/view"
     make_squashfs "$work/view"
