@@ -1,6 +1,7 @@
 """The cache of expensive intermediate results, keyed by the hash of everything that affects them.
 
-A layer is a folder that appears under its key only when complete. Knows nothing about what a layer holds.
+A layer is a folder that appears under its key only when complete, and stays while somebody uses it. Knows
+nothing about what a layer holds.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _KEY_LENGTH = 24
+_PARTIAL = ".partial"
 
 
 def default_layer_root() -> Path:
@@ -30,13 +33,31 @@ def hash_inputs(inputs: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
+def _say_nothing(text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer on the disk: the bytes it takes there, and its last use in seconds since 1970."""
+
+    name: str
+    size_bytes: int
+    used: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCache:
-    """Layers below ``root`` (usually ``~/.cache/imagegen/layers``). Safe under concurrent runs and kill
-    -9.
+    """Layers below ``root`` (usually ``~/.cache/imagegen/layers``). Safe under concurrent runs and kill -9.
+
+    What was found or built stays until ``release``: no other run removes it. ``tell`` gets a line before this
+    run waits for another one.
     """
 
     root: Path
+    tell: Callable[[str], None] = _say_nothing
+    _uses: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _guard: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the layer is there; does not count as a use."""
@@ -44,9 +65,16 @@ class LayerCache:
 
     def find(self, kind: str, key: str) -> Path | None:
         """The folder of a complete layer, or None; a hit counts as a use for ``prune``."""
-        path = self.root / f"{kind}-{key}"
+        name = f"{kind}-{key}"
+        path = self.root / name
         if not path.is_dir():
             return None
+        if name not in self._uses:
+            handle = self._lock(name, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if handle is None or not path.is_dir():
+                _close(handle)
+                return None
+            self._keep(name, handle)
         os.utime(path)
         return path
 
@@ -61,44 +89,123 @@ class LayerCache:
             return found
         self.root.mkdir(parents=True, exist_ok=True)
         final = self.root / f"{kind}-{key}"
-        with self._lock(final.name):
-            found = self.find(kind, key)
-            if found is not None:
-                return found
-            partial = self.root / f"{final.name}.partial"
-            remove_tree(partial)
-            partial.mkdir()
-            try:
-                build(partial)
-                _sync_tree(partial)
-                partial.rename(final)
-            except BaseException:
-                remove_tree(partial)
-                raise
+        handle = self._lock(final.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if handle is None:
+            self.tell(f"waiting for another run, which makes {final.name}")
+            handle = self._lock(final.name, fcntl.LOCK_EX)
+        try:
+            if not final.is_dir():
+                self._build(final, build)
+            # shared from here on: others may use it, nobody may remove it; flock(2): not atomic
+            if handle is not None:
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        except BaseException:
+            _close(handle)
+            raise
+        self._keep(final.name, handle)
+        if not final.is_dir():
+            self._drop(final.name)
+            return self.get_or_build(kind, key, build)
         return final
 
-    @contextlib.contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        # The kernel drops the lock with its holder, so a dead run never blocks the next one.
-        with open(self.root / f"{name}.lock", "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _build(self, final: Path, build: Callable[[Path], None]) -> None:
+        partial = self.root / f"{final.name}{_PARTIAL}"
+        remove_tree(partial)
+        partial.mkdir()
+        try:
+            build(partial)
+            _sync_tree(partial)
+            partial.rename(final)
+        except BaseException:
+            remove_tree(partial)
+            raise
+
+    def _lock(self, name: str, operation: int) -> int | None:
+        """An open lock file, or None when somebody else has it; the kernel drops the lock with its holder."""
+        path = self.root / f"{name}.lock"
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(handle, operation)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                    return handle
+            # its last holder removed it, with the layer, before we got it
+            os.close(handle)
+
+    def _keep(self, name: str, handle: int | None) -> None:
+        with self._guard:
+            if name in self._uses:
+                _close(handle)
+            elif handle is not None:
+                self._uses[name] = handle
+
+    def _drop(self, name: str) -> None:
+        with self._guard:
+            _close(self._uses.pop(name, None))
+
+    def release(self) -> None:
+        """Let other runs remove what this one used."""
+        with self._guard:
+            while self._uses:
+                _close(self._uses.popitem()[1])
 
     def sweep(self) -> list[str]:
-        """Remove what killed runs left behind; returns the names. Layers under construction are left
-        alone.
-        """
+        """Remove what killed runs left behind; returns the names. What is being made is left alone."""
         removed = []
-        for partial in sorted(self.root.glob("*.partial")):
-            lock = self.root / f"{partial.name.removesuffix('.partial')}.lock"
-            with open(lock, "w") as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+        for partial in sorted(self.root.glob(f"*{_PARTIAL}")):
+            handle = self._lock(partial.name.removesuffix(_PARTIAL), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if handle is not None:
                 remove_tree(partial)
+                _close(handle)
                 removed.append(partial.name)
         return removed
+
+    def list_layers(self) -> list[Layer]:
+        """Every complete layer, the one that was not used for longest first."""
+        found = []
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_dir() and path.suffix != _PARTIAL:
+                    size = sum(entry.lstat().st_blocks for entry in path.rglob("*")) * 512
+                    found.append(Layer(path.name, size, path.stat().st_mtime))
+        return sorted(found, key=lambda layer: (layer.used, layer.name))
+
+    def prune(self, limit_bytes: int) -> list[Layer]:
+        """Remove layers, the one that was not used for longest first, until the rest takes at most
+        ``limit_bytes``; returns them. What any run uses stays.
+        """
+        layers = self.list_layers()
+        total = sum(layer.size_bytes for layer in layers)
+        removed = []
+        for layer in layers:
+            if total <= limit_bytes:
+                break
+            if self._remove(layer.name):
+                total -= layer.size_bytes
+                removed.append(layer)
+        return removed
+
+    def _remove(self, name: str) -> bool:
+        handle = self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if handle is None:
+            return False
+        # never half a layer under its final name, even when we are killed here
+        partial = self.root / f"{name}{_PARTIAL}"
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / name).rename(partial)
+            remove_tree(partial)
+        (self.root / f"{name}.lock").unlink(missing_ok=True)
+        _close(handle)
+        return True
+
+
+def _close(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
 
 
 def remove_tree(path: Path) -> None:
