@@ -22,22 +22,34 @@ if TYPE_CHECKING:
 @click.argument(
     "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
 )
+@click.option(
+    "--node-image",
+    is_flag=True,
+    help="The image has its node's seed inside: keys are expected there. A manifest says so by itself.",
+)
 @format_option()
 @click.pass_context
-def command(ctx: click.Context, images: tuple[Path, ...], form: str) -> None:
+def command(ctx: click.Context, images: tuple[Path, ...], node_image: bool, form: str) -> None:
     """Look for secrets in each IMAGE: a disk image, ISO, archive, folder or file.
 
     Finds private keys, tokens, password hashes, credentials, SSH host keys, machine ids, cloud-init state
     and shell histories in files of any format, also wrapped in base64, compression, archives or UTF-16. Says
-    where, never what. Exit code 1 when something is found or could not be read.
+    where, never what. In the image of one node (image.pki: baked) they are expected in its seed, and only
+    there. Exit code 1 when something is found or could not be read.
     """
     from imagegen.run import Runner
+    from imagegen.verify.ownseed import expects_seed
     from imagegen.verify.scan import scan_image
 
     terminal: Terminal = ctx.obj
     runner = Runner(log=terminal.detail)
     progress = terminal.progress()
-    results = [scan_image(runner, image, progress=progress) for image in images]
+    results = []
+    for image in images:
+        has_seed = expects_seed(image, said=node_image)
+        if has_seed:
+            terminal.say(f"{image}: a secret: the image of one node, with its seed inside")
+        results.append(scan_image(runner, image, has_seed=has_seed, progress=progress))
     if form == "json":
         terminal.data(emit_json({"images": [_as_dict(result) for result in results]}))
     else:

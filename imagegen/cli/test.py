@@ -54,7 +54,7 @@ def command(
     """
     terminal: Terminal = ctx.obj
     plan = read_plan_aloud(cluster, profile_dirs, terminal)
-    answers = _ask(image, _choose_role(image, role, plan), terminal)
+    answers = _ask(image, *_choose_role(image, role, plan), terminal)
     failed = [answer for answer in answers if not answer.passed]
     if form == "json":
         rows = [{"check": a.name, "passed": a.passed, "problem": a.problem} for a in answers]
@@ -68,20 +68,27 @@ def command(
     ctx.exit(1 if failed else 0)
 
 
-def _choose_role(image: Path, role: str | None, plan: Plan) -> RolePlan:
-    """The set of roles that ``NAME-ROLES.EXT`` names."""
+def _choose_role(image: Path, role: str | None, plan: Plan) -> tuple[RolePlan, bool]:
+    """The set of roles that ``NAME-ROLES.EXT`` or ``NAME-NODE.EXT`` names, and whether a disk of that name
+    has the seed of its node inside; an ISO has it beside its root.
+    """
+    from imagegen.model.cluster import ImagePki
+
     names = [role_plan.name for role_plan in plan.role_plans]
+    is_baked = plan.cluster.image.pki is ImagePki.BAKED
+    word, _, extension = image.name.removeprefix(f"{plan.cluster.name}-").partition(".")
     if role is None:
-        role = image.name.removeprefix(f"{plan.cluster.name}-").partition(".")[0]
+        of_nodes = {node.name: node.role_set for node in plan.cluster.nodes}
+        role = of_nodes.get(word, word) if is_baked or word not in names else word
         if role not in names:
             raise UsageError(
                 f"{image.name} does not say which set of roles it is", hint=f"--role {'|'.join(names)}"
             )
     require_known("set of roles", role, names)
-    return plan.role_plans[names.index(role)]
+    return plan.role_plans[names.index(role)], is_baked and extension != "iso"
 
 
-def _ask(image: Path, role_plan: RolePlan, terminal: Terminal) -> list[Answer]:
+def _ask(image: Path, role_plan: RolePlan, has_seed: bool, terminal: Terminal) -> list[Answer]:
     from imagegen.backends.image.payload import plan_payload
     from imagegen.run import Runner
     from imagegen.verify.bill import read_digests
@@ -89,7 +96,10 @@ def _ask(image: Path, role_plan: RolePlan, terminal: Terminal) -> list[Answer]:
     from imagegen.verify.suite import list_checks, run_checks
 
     payload = plan_payload(role_plan.items)
-    checks = list(list_checks(role_plan.items, payload, read_digests(image), owners=os.geteuid() == 0))
+    is_root = os.geteuid() == 0
+    checks = list(
+        list_checks(role_plan.items, payload, read_digests(image), owners=is_root, has_seed=has_seed)
+    )
     progress = terminal.progress()
     with tempfile.TemporaryDirectory() as name:
         with progress.step(f"unpacking {image.name}"):

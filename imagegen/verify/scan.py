@@ -32,6 +32,7 @@ from imagegen.verify.archives import (
 )
 from imagegen.verify.detectors import Match, find_secrets, is_text
 from imagegen.verify.images import Entry, Trouble, list_entries
+from imagegen.verify.ownseed import FOLDERS, REASON, is_seed_file
 from imagegen.verify.places import find_by_place
 from imagegen.verify.wrappings import list_views
 
@@ -94,9 +95,17 @@ def read_allowed() -> tuple[Allowed, ...]:
 
 
 def scan_image(
-    runner: Runner, image: Path, *, allowed: Iterable[Allowed] | None = None, progress: Progress = SILENT
+    runner: Runner,
+    image: Path,
+    *,
+    allowed: Iterable[Allowed] | None = None,
+    has_seed: bool = False,
+    progress: Progress = SILENT,
 ) -> ScanResult:
     """Look at every file of an image in any format, of a folder, or at the file itself.
+
+    With ``has_seed``, secrets are expected in the seed of the image's own node, and missed when they are not
+    there.
 
     Memory stays below about 200 MB, disk use below the size of the image's content. Raises ImagegenError when
     the image cannot be opened, MissingToolError when that takes a program that is not there.
@@ -109,12 +118,19 @@ def scan_image(
             if isinstance(entry, Trouble):
                 result.unread.append(entry)
                 continue
-            _sort_in(result, _scan_entry(entry, budget, result.unread), rules)
+            findings = _scan_entry(entry, budget, result.unread)
+            if has_seed and is_seed_file(entry.path):
+                result.allowed += [(finding, REASON) for finding in findings]
+            else:
+                _sort_in(result, findings, rules)
             result.files += 1
             result.size_bytes += entry.size
             if result.files % _PROGRESS_EVERY == 0:
                 step.advance(entry.path, _PROGRESS_EVERY)
         step.note = f"{result.files:,} files, {result.size_bytes >> 20:,} MiB"
+    if has_seed and not any(reason == REASON for _, reason in result.allowed):
+        where = f"{' or '.join(FOLDERS)}"
+        result.findings.append(Finding(path=where, where="whole folder", kind="no seed of the image's node"))
     result.findings.sort(key=lambda found: (found.path, _number(found.where), found.kind))
     return result
 

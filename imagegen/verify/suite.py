@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from imagegen.backends.image.hygiene import HYGIENE, Action, Hygiene
+from imagegen.backends.image.nodeseed import SEED_FOLDER
 from imagegen.backends.image.payload import Entry, Payload, entry_path
 from imagegen.plan.items import (
     Binary,
@@ -30,6 +31,7 @@ from imagegen.plan.items import (
     User,
 )
 from imagegen.verify import accounts, settings
+from imagegen.verify.ownseed import check_own_seed
 from imagegen.verify.roots import Root, tell_type
 
 
@@ -52,9 +54,14 @@ class Answer:
 
 
 def list_checks(
-    items: Iterable[Item], payload: Payload, digests: Mapping[str, str], *, owners: bool
+    items: Iterable[Item],
+    payload: Payload,
+    digests: Mapping[str, str],
+    *,
+    owners: bool,
+    has_seed: bool = False,
 ) -> Iterator[Check]:
-    """Every check of one image, in a stable order.
+    """Every check of one image, in a stable order; ``has_seed`` when the seed of its one node is inside.
 
     ``digests`` are the SHA-256 sums of executables by path, as far as they are known; ``owners`` is whether
     the root file system was unpacked with its owners.
@@ -70,8 +77,12 @@ def list_checks(
         if ask is not None:
             yield Check(f"{item.KIND} {item.identity[1]}", ask)
     yield Check("no account with a password", accounts.check_passwords)
+    if has_seed:
+        yield Check("seed of the image's node", check_own_seed)
     for rule in HYGIENE:
         for pattern in rule.pattern.split():
+            if has_seed and SEED_FOLDER.startswith(f"/{pattern}/"):
+                continue
             name = f"hygiene /{pattern}: {_RULE[rule.action]}, because {rule.why}"
             yield Check(name, functools.partial(_check_hygiene, rule, pattern))
 
