@@ -18,6 +18,8 @@ from imagegen.errors import ImagegenError, MissingToolError
 #: what a child sees of our environment; everything else it needs is passed by name
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 _SHOWN_LINES = 15
+#: between asking programs to end and insisting; an interrupted command is to be gone within five
+_PATIENCE_SECONDS = 2.0
 _MASK = "********"
 #: administrators' programs (mkfs, blkid) are not on every user's PATH
 _ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -127,6 +129,17 @@ class Runner:
 
     log: Callable[[str], None] = _say_nothing
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def end_all(self) -> None:
+        """End what ``run`` has started in any thread; those calls raise CommandError."""
+        for process in tuple(self._running):
+            _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self._running and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in tuple(self._running):
+            _signal_group(process, signal.SIGKILL)
 
     def run(
         self,
@@ -143,12 +156,12 @@ class Runner:
         ``env`` is added to the short environment; ``stdin`` is closed unless bytes are given; ``timeout`` is
         in seconds. Raises MissingToolError when the program is not there, CommandError when it fails (unless
         ``check`` is False) or takes too long, ValueError when a secret is in ``argv``. On an interruption the
-        whole process group is ended before the exception goes on.
+        whole process group is ended before the exception goes on; when we are killed, the program is, too.
         """
         path, shown = self._prepare(argv, cwd, env)
         start = time.monotonic()
         process = subprocess.Popen(
-            [path, *argv[1:]],
+            [*_die_with_us(), path, *argv[1:]],
             cwd=cwd,
             env=_short_environment() | dict(env or {}),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -156,6 +169,7 @@ class Runner:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._running.add(process)
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -166,6 +180,8 @@ class Runner:
         except BaseException:
             _end_group(process)
             raise
+        finally:
+            self._running.discard(process)
         if check and process.returncode != 0:
             raise CommandError(self._tell_failure(shown, _describe_status(process.returncode), out, err))
         return Completed(
@@ -262,13 +278,22 @@ def _describe_status(returncode: int) -> str:
     return f"failed with status {returncode}"
 
 
+def _die_with_us() -> tuple[str, ...]:
+    """What goes before a command so that the kernel ends it when we are killed (PR_SET_PDEATHSIG)."""
+    path = find_tool("setpriv")
+    return () if path is None else (path, "--pdeathsig", "KILL")
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
 def _end_group(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Ask the process and its children to end, insist after five seconds, and collect what they wrote."""
-    for signal_number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal_number)
-        try:
+    """Ask the process and its children to end, insist after two seconds, and collect what they wrote."""
+    for number, patience in ((signal.SIGTERM, _PATIENCE_SECONDS), (signal.SIGKILL, 1.0)):
+        _signal_group(process, number)
+        # a grandchild in a group of its own may keep the pipes open
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            continue
     return b"", b""

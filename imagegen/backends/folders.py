@@ -132,9 +132,18 @@ def read_file(name: str, folder: int, limit: int = 1 << 40) -> bytes:
 
 
 def empty_folder(handle: int) -> None:
+    """Remove whatever is in an open folder, folders included, following no symbolic link."""
     for name in os.listdir(handle):
-        with contextlib.suppress(IsADirectoryError, PermissionError):
-            os.unlink(name, dir_fd=handle)
+        with contextlib.suppress(OSError):
+            try:
+                os.unlink(name, dir_fd=handle)
+            except IsADirectoryError:
+                below = os.open(name, OPEN_FOLDER, dir_fd=handle)
+                try:
+                    empty_folder(below)
+                finally:
+                    os.close(below)
+                os.rmdir(name, dir_fd=handle)
 
 
 def describe(error: OSError) -> str:

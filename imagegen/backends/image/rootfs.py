@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.backends.image.hygiene import render_table
-from imagegen.backends.image.layers import remove_tree
+from imagegen.backends.image.staging import open_staging
 from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.model.cluster import OperatingSystem
 from imagegen.run import Runner, Tool, find_tool
@@ -152,7 +150,7 @@ def _build_tar(
     runner: Runner, base: BaseSystem, options: list[str], files: dict[str, Path], target: Path, *, epoch: int
 ) -> None:
     mode = choose_mode()
-    with _staging(mode) as work:
+    with open_staging(runner, mode) as work:
         _fill_work(work, {"customize.sh": CUSTOMIZE.read_text(), "hygiene": render_table()}, files)
         argv = ["mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
         # the package lists go with everything else that the hygiene table names
@@ -167,7 +165,7 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
     ``target``. Installs nothing: ``system_tar`` holds every package.
     """
     mode = choose_mode()
-    with _staging(mode) as work:
+    with open_staging(runner, mode) as work:
         # In a user namespace its root writes there, who is somebody else outside. Nobody else can: the name
         # is random and the folder above cannot be listed.
         out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
@@ -211,18 +209,6 @@ def _fill_work(work: Path, texts: dict[str, str], files: dict[str, Path]) -> Non
         _link_or_copy(path, work / name)
 
 
-@contextmanager
-def _staging(mode: str) -> Iterator[Path]:
-    """A folder that the root of a user namespace can reach, whatever the modes of the user's home are."""
-    work = Path(tempfile.mkdtemp(prefix="imagegen-", dir=os.environ.get("TMPDIR", "/var/tmp")))  # noqa: S108
-    if mode == "unshare":
-        work.chmod(0o711)
-    try:
-        yield work
-    finally:
-        remove_tree(work)
-
-
 def _link_or_copy(source: Path, target: Path) -> None:
     from shutil import copyfile
 
@@ -252,4 +238,6 @@ def _environment(work: Path, epoch: int) -> dict[str, str]:
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
         "WORK": str(work),
+        # everything that it makes lies in one place, where the next run finds it after a kill
+        "TMPDIR": str(work / "tmp"),
     }
