@@ -25,15 +25,16 @@ TOOLS = (
 
 _SUITES = {OperatingSystem.DEBIAN_12: "bookworm", OperatingSystem.DEBIAN_13: "trixie"}
 CUSTOMIZE = Path(__file__).with_name("customize.sh")
+INITRAMFS = Path(__file__).with_name("initramfs.sh")
 
 #: documentation and translations are not for machines that nobody logs in to
-_DPKG_OPTIONS = (
+DPKG_OPTIONS = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 )
-_APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
+APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
 _UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/base.tar"'
 #: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
 #: every file; the hygiene table takes the setting out again.
@@ -135,7 +136,8 @@ def build_base(runner: Runner, base: BaseSystem, target: Path, *, epoch: int) ->
     since 1970.
     """
     options = ["--variant=minbase", f"--include={','.join(base.packages)}"]
-    _build_tar(runner, base, options, {}, target, epoch=epoch)
+    options.append('--essential-hook=sh "$WORK/initramfs.sh" "$1"')
+    _build_tar(runner, base, options, {"initramfs.sh": INITRAMFS}, target, epoch=epoch)
 
 
 def add_packages(
@@ -195,8 +197,8 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
 
 def _list_settings() -> list[str]:
     return [
-        *(f"--aptopt={option}" for option in _APT_OPTIONS),
-        *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
+        *(f"--aptopt={option}" for option in APT_OPTIONS),
+        *(f"--dpkgopt={option}" for option in DPKG_OPTIONS),
     ]
 
 
