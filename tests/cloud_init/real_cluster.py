@@ -164,23 +164,28 @@ class RealCluster:
     store: SecretStore
     machines: dict[str, Machine]
     namespace: int
+    #: nodes that have a namespace of their own, on a bridge in ``namespace``
+    own_namespaces: dict[str, int] = field(default_factory=dict)
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def enter(self, command: Sequence[str]) -> list[str]:
-        """``command`` inside the namespace."""
-        target = ["nsenter", "-t", str(self.namespace), "-U", "--preserve-credentials", "-n", "--"]
-        return [*target, *command]
+    def enter(self, command: Sequence[str], node: str | None = None) -> list[str]:
+        """``command`` inside the namespace, or inside that of a node where it has one."""
+        return enter_namespace(self.own_namespaces.get(node or "", self.namespace), command)
 
-    def run(self, command: Sequence[str], *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: Sequence[str], *, stdin: str = "", node: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.enter(command), input=stdin, capture_output=True, text=True, timeout=180, check=False
+            self.enter(command, node), input=stdin, capture_output=True, text=True, timeout=180, check=False
         )
 
-    def start(self, name: str, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: Sequence[str], node: str | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a daemon; its log is ``NAME.log`` in the folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.enter(command),
+                self.enter(command, node),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -192,7 +197,7 @@ class RealCluster:
     def start_unit(self, node: str, unit: str) -> subprocess.Popen[bytes]:
         """Start a unit's ExecStart=. A second node's daemon of one name logs to ``UNIT@NODE.log``."""
         name = unit if not (self.folder / f"{unit}.log").exists() else f"{unit}@{node}"
-        return self.start(name, self.machines[node].command(unit, self.executables))
+        return self.start(name, self.machines[node].command(unit, self.executables), node)
 
     def read_log(self, name: str) -> str:
         """The end of a daemon's log."""
@@ -211,7 +216,8 @@ class RealCluster:
                 f"--tokens={machine.path('/etc/imagegen/bootstrap-tokens')}",
                 f"--cache={self.folder / 'kubectl-cache' / cache}",
                 "--deadline=120",
-            ]
+            ],
+            node=node,
         )
 
     def kubectl(self, *arguments: str, kubeconfig: Path | None = None, stdin: str = "") -> str:
@@ -230,6 +236,7 @@ class RealCluster:
         return self.run(
             [str(self.executables / "kubectl"), f"--kubeconfig={config}", f"--cache-dir={cache}", *arguments],
             stdin=stdin,
+            node="master-0",
         )
 
     def get(self, *arguments: str) -> Any:
@@ -254,12 +261,14 @@ def run_control_plane(
     version: Version | None = None,
     more: Sequence[str] = (),
     issued: datetime | None = None,
+    separate: bool = False,
 ) -> Iterator[RealCluster]:
     """etcd, API server and controller manager of ``cluster``, started; raises Unavailable. All ends with
     the block.
 
     ``version`` is the newest unless given; ``more`` are further daemons, started on every node that has their
-    unit; ``issued`` is when the certificates were made, now unless given.
+    unit; ``issued`` is when the certificates were made, now unless given; with ``separate`` every node has a
+    network namespace of its own.
     """
     version = version or find_version()
     cluster = replace(cluster, kubernetes=replace(cluster.kubernetes, version=version))
@@ -272,8 +281,10 @@ def run_control_plane(
         node.name: make_machine(ctx, node, store, folder / "nodes" / node.name) for node in cluster.nodes
     }
     with ExitStack() as stack:
-        namespace = stack.enter_context(_network_namespace(cluster))
-        real = RealCluster(cluster, folder, executables, store, machines, namespace)
+        namespace, own = stack.enter_context(
+            _node_namespaces(cluster) if separate else _shared_namespace(cluster)
+        )
+        real = RealCluster(cluster, folder, executables, store, machines, namespace, own)
         stack.callback(_stop_all, real.running)
         for name, machine in machines.items():
             if "etcd.service" in machine.units:
@@ -290,13 +301,52 @@ def run_control_plane(
         yield real
 
 
+def enter_namespace(pid: int, command: Sequence[str]) -> list[str]:
+    """``command`` in the network of a process, as the owner of it."""
+    return ["nsenter", "-t", str(pid), "-U", "--preserve-credentials", "-n", "--", *command]
+
+
 @contextmanager
-def _network_namespace(cluster: Cluster) -> Iterator[int]:
+def _shared_namespace(cluster: Cluster) -> Iterator[tuple[int, dict[str, int]]]:
     """A process in a namespace where loopback has every node's address; gives its id."""
     addresses = [f"ip address add {n.address}/32 dev lo" for n in cluster.nodes if n.address is not None]
-    script = " && ".join(["ip link set lo up", *addresses, "echo ready", "exec cat"])
+    with _hold(["unshare", "--map-root-user", "--net"], ["ip link set lo up", *addresses]) as pid:
+        yield pid, {}
+
+
+@contextmanager
+def _node_namespaces(cluster: Cluster) -> Iterator[tuple[int, dict[str, int]]]:
+    """A namespace with a bridge that has the gateway's address, and one of its own on it for every node."""
+    length = cluster.network.nodes.prefixlen
+    bridge = [
+        "ip link set lo up",
+        "ip link add br0 type bridge",
+        f"ip address add {cluster.network.gateway}/{length} dev br0",
+        "ip link set br0 up",
+    ]
+    with ExitStack() as stack:
+        outer = stack.enter_context(_hold(["unshare", "--map-root-user", "--net"], bridge))
+        own: dict[str, int] = {}
+        for number, node in enumerate(cluster.nodes):
+            if node.address is None:
+                continue
+            inner = stack.enter_context(_hold(enter_namespace(outer, ["unshare", "--net"]), ["true"]))
+            cable = f"ip link add v{number} type veth peer name eth0 netns {inner} && ip link set v{number} master br0 up"
+            subprocess.run(enter_namespace(outer, ["sh", "-c", cable]), check=True)
+            up = (
+                f"ip link set lo up && ip address add {node.address}/{length} dev eth0 && ip link set eth0 up"
+            )
+            subprocess.run(enter_namespace(inner, ["sh", "-c", up]), check=True)
+            own[node.name] = inner
+        yield outer, own
+
+
+@contextmanager
+def _hold(enter: Sequence[str], commands: Sequence[str]) -> Iterator[int]:
+    """A process that stays in a new namespace once ``commands`` are done there; gives its id."""
+    script = " && ".join([*commands, "echo ready", "exec cat"])
     holder = subprocess.Popen(
-        ["unshare", "--map-root-user", "--net", "sh", "-c", script],
+        [*enter, "sh", "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
