@@ -64,6 +64,7 @@ def _sshd_configuration(user: str) -> str:
             "ClientAliveInterval 300",
             "ClientAliveCountMax 2",
             "UseDNS no",
+            "Banner /etc/issue.net",
             "",
         ]
     )
