@@ -331,7 +331,8 @@ def _node_namespaces(cluster: Cluster) -> Iterator[tuple[int, dict[str, int]]]:
             if node.address is None:
                 continue
             inner = stack.enter_context(_hold(enter_namespace(outer, ["unshare", "--net"]), ["true"]))
-            cable = f"ip link add v{number} type veth peer name eth0 netns {inner} && ip link set v{number} master br0 up"
+            cable = f"ip link add v{number} type veth peer name eth0 netns {inner}"
+            cable += f" && ip link set v{number} master br0 up"
             subprocess.run(enter_namespace(outer, ["sh", "-c", cable]), check=True)
             up = (
                 f"ip link set lo up && ip address add {node.address}/{length} dev eth0 && ip link set eth0 up"
