@@ -79,8 +79,8 @@ install_packages() {
         chmod 0755 /usr/sbin/policy-rc.d
         # as mmdebstrap would: the options go away with the other traces of the build
         cp "${here}/dpkg-options" /etc/dpkg/dpkg.cfg.d/99imagegen
-        apt-get -qq update
-        apt-get -qq --yes --no-install-recommends -o Dpkg::Options::=--force-confold install ${missing}
+        apt-get -qq -o Acquire::Languages=none -o Acquire::Retries=5 update
+        apt-get -qq --yes --no-install-recommends -o Dpkg::Options::=--force-confold install ${missing} </dev/null
         rm -f /usr/sbin/policy-rc.d /etc/dpkg/dpkg.cfg.d/99imagegen
     elif command -v dnf >/dev/null; then
         dnf --quiet --assumeyes --setopt=install_weak_deps=False install ${missing}

@@ -49,6 +49,9 @@ source "qemu" "cloud" {
     ["-serial", "file:${local.work}/console.log"],
   ]
 
+  # nothing is typed
+  boot_wait = "-1s"
+
   cd_label = "cidata"
   cd_files = [
     "${local.work}/cidata/user-data",

@@ -93,6 +93,9 @@ source "virtualbox-ovf" "appliance" {
     ["modifyvm", "{{ .Name }}", "--uart1", "off"],
   ]
 
+  # nothing is typed
+  boot_wait = "-1s"
+
   cd_label = "cidata"
   cd_files = [
     "${local.work}/cidata/user-data",

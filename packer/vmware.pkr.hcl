@@ -90,6 +90,9 @@ source "vmware-vmx" "machine" {
     "serial0.present" = "FALSE"
   }
 
+  # nothing is typed
+  boot_wait = "-1s"
+
   cd_label = "cidata"
   cd_files = [
     "${local.work}/cidata/user-data",

@@ -15,7 +15,7 @@ from imagegen.backends.output import OutputFolder, OutputSummary
 from imagegen.backends.seediso import build_seed_iso
 from imagegen.diagnostics import Report
 from imagegen.errors import InputError, UsageError
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import Cluster, ImageMode, Target
 from imagegen.pki.issue import IssueResult, issue_material
 from imagegen.pki.kubeconfigs import admin_kubeconfig, super_admin_kubeconfig
 from imagegen.pki.resolve import resolve_content
@@ -78,12 +78,16 @@ def render_cluster(
             issued = issue_material(cluster, store, report, now=now)
         lowering = CloudInit(cluster, store, checksums=checksums)
         with progress.step("writing nodes", len(wanted)) as step:
-            writer = _Writer(folder, lowering, BudgetCheck(cluster.targets, report), epoch, with_iso, step)
+            budgets = BudgetCheck(cluster.targets, report)
+            has_guestinfo = Target.VMWARE in cluster.targets and cluster.image.mode is ImageMode.GOLDEN
+            writer = _Writer(folder, lowering, budgets, epoch, with_iso, has_guestinfo, step)
             writer.write_all(plan, wanted)
             step.note = f"{len(wanted):,} nodes"
         for path, make in _KUBECONFIGS.items():
             body = resolve_content(make(cluster), store)
             folder.write(path, body, inputs=_digest(body), secret=True)
+        if plan.cluster.image.mode is ImageMode.GOLDEN:
+            _write_handover(folder, plan.cluster)
         if packer is not None:
             from imagegen.backends.packer.folder import write_packer
 
@@ -108,7 +112,14 @@ def _select_nodes(cluster: Cluster, names: Sequence[str] | None) -> frozenset[st
 
 
 def _is_rendered(path: str) -> bool:
-    return path.startswith("nodes/") or path == "plan.json" or path in _KUBECONFIGS
+    return path.startswith(("nodes/", "handover/")) or path == "plan.json" or path in _KUBECONFIGS
+
+
+def _write_handover(folder: OutputFolder, cluster: Cluster) -> None:
+    from imagegen.backends.handover import lower_handover
+
+    for path, body in lower_handover(cluster).items():
+        folder.write(path, body, inputs=_digest(body))
 
 
 def _is_packer(path: str) -> bool:
@@ -132,6 +143,7 @@ class _Writer:
     budgets: BudgetCheck
     epoch: int
     with_iso: bool
+    has_guestinfo: bool
     step: Step
 
     def write_all(self, plan: Plan, wanted: frozenset[str]) -> None:
@@ -156,6 +168,11 @@ class _Writer:
             secret = seed.is_secret and name == "user-data"
             self.folder.write(f"{base}/{name}", body, inputs=inputs, secret=secret)
         self._write_iso(seed, f"{base}/seed.iso")
+        if self.has_guestinfo:
+            from imagegen.backends.handover import lower_guestinfo
+
+            for path, body in lower_guestinfo(seed).items():
+                self.folder.write(path, body, inputs=inputs, secret=seed.is_secret)
 
     def _write_iso(self, seed: Seed, path: str) -> None:
         inputs = _digest(seed.digest.encode(), str(self.epoch).encode())

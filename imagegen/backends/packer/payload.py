@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from imagegen.backends.image.hygiene import HYGIENE, Action, Hygiene
 from imagegen.backends.image.payload import Entry, Payload, entry_path, plan_payload
+from imagegen.backends.image.rootfs import DPKG_OPTIONS
 from imagegen.emit import emit_json
 from imagegen.kubernetes.releases import Part
 from imagegen.plan.items import (
@@ -79,6 +80,7 @@ def lower_payload(
     files = {f"payload/{name}": emit_table(rows).encode() for name, rows in tables.items()}
     files["payload/sysusers.conf"] = payload.sysusers.encode()
     files["payload/units"] = payload.units.encode()
+    files["payload/dpkg-options"] = "".join(f"{option}\n" for option in DPKG_OPTIONS).encode()
     files["payload/hygiene"] = _render_hygiene().encode()
     for entry in payload.entries:
         if isinstance(entry, File):

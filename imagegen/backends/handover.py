@@ -1,0 +1,101 @@
+"""What people need on each platform after the build: command lines to read, guestinfo of every node, Terraform
+variables. Nothing here is run by imagegen.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+
+import yaml
+
+from imagegen.backends.cloudinit import Seed
+from imagegen.backends.packer.prose import render_prose
+from imagegen.backends.packer.systems import SYSTEMS
+from imagegen.emit import emit_json, emit_yaml
+from imagegen.model.cluster import Cluster, Node
+
+
+def lower_handover(cluster: Cluster) -> dict[str, bytes]:
+    """The files below ``handover/`` that are about the whole cluster; they hold no secret."""
+    nodes = tuple(_view_node(cluster, node) for node in cluster.nodes)
+    names = {node.role_set for node in cluster.nodes}
+    view = {
+        "cluster": cluster.name,
+        "nodes": nodes,
+        "images": tuple(
+            {"name": name_cloud_image(cluster, roles), "stem": f"images/{cluster.name}-{roles}"}
+            for roles in sorted(names)
+        ),
+        "disk_mib": cluster.image.size_mib,
+        "network": str(cluster.network.nodes),
+        "ostype": SYSTEMS[cluster.image.os].virtualbox_type,
+    }
+    texts = {
+        f"{target.value}.sh": render_prose("handover", f"{target.value}.sh.j2", view)
+        for target in cluster.targets
+    }
+    texts["terraform.tfvars.json"] = emit_json(_list_terraform(cluster))
+    return {f"handover/{name}": text.encode() for name, text in texts.items()}
+
+
+def name_cloud_image(cluster: Cluster, roles: str) -> str:
+    """An image family of Compute Engine: lower-case letters, digits and dashes."""
+    return f"{cluster.name}-{roles.replace('+', '-')}"
+
+
+def _view_node(cluster: Cluster, node: Node) -> dict[str, str]:
+    return {
+        "name": node.name,
+        "stem": f"images/{cluster.name}-{node.role_set}",
+        "image": name_cloud_image(cluster, node.role_set),
+        "address": "" if node.address is None else str(node.address),
+        "mac": node.mac or "",
+        "mac_digits": (node.mac or "").replace(":", "").upper(),
+    }
+
+
+def _list_terraform(cluster: Cluster) -> dict[str, object]:
+    """One map of nodes; which resources are made of it is the user's own module."""
+    return {
+        "cluster_name": cluster.name,
+        "node_network": str(cluster.network.nodes),
+        "nodes": {
+            node.name: {
+                "roles": [role.value for role in node.roles],
+                "address": None if node.address is None else str(node.address),
+                "mac": node.mac,
+                "image": f"images/{cluster.name}-{node.role_set}",
+                "image_family": name_cloud_image(cluster, node.role_set),
+                "user_data_file": f"nodes/{node.name}/user-data",
+                "meta_data_file": f"nodes/{node.name}/meta-data",
+                "network_config_file": f"nodes/{node.name}/network-config",
+                "seed_file": f"nodes/{node.name}/seed.iso",
+            }
+            for node in cluster.nodes
+        },
+    }
+
+
+def lower_guestinfo(seed: Seed) -> dict[str, bytes]:
+    """One node's seed for VMware: the two encoded values, and a snippet for its ``.vmx``; as secret as it.
+
+    Keys and encodings: https://docs.cloud-init.io/en/latest/reference/datasources/vmware.html
+    """
+    metadata = yaml.safe_load(seed.meta_data)
+    # a string would have to be encoded again; the data source takes the mapping as it is
+    metadata["network"] = yaml.safe_load(seed.network_config)
+    values = {
+        "metadata": ("base64", base64.b64encode(emit_yaml(metadata).encode())),
+        "userdata": (
+            "gzip+base64",
+            base64.b64encode(gzip.compress(seed.user_data, compresslevel=9, mtime=0)),
+        ),
+    }
+    lines = []
+    for name, (encoding, value) in values.items():
+        lines.append(f'guestinfo.{name} = "{value.decode()}"\n')
+        lines.append(f'guestinfo.{name}.encoding = "{encoding}"\n')
+    stem = f"handover/vmware/{seed.node.name}"
+    files = {f"{stem}.{name}": value for name, (_, value) in values.items()}
+    return files | {f"{stem}.vmx": "".join(lines).encode()}
