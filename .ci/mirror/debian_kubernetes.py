@@ -7,32 +7,20 @@ binaries, which are linked against the C library and so run on Debian 12 and new
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, Releases
-from imagegen.model.version import parse_version
+from imagegen.kubernetes.releases import Part
 from imagegen.run import Runner
 from mirror.debian import DebianArchive
 from mirror.gomodules import Unavailable
 from mirror.layout import make_stage, pack_part, replace_text
 
 VERSION = "1.20.2"
-#: the versions that Debian 12 ships
-RELEASES = Releases(
-    kubernetes=parse_version(VERSION),
-    versions={
-        "etcd": "3.4.23",
-        "containerd": "1.6.20",
-        "runc": "1.1.5",
-        "cni-plugins": "1.1.1",
-        "pause": "3.2",
-    },
-)
-
 #: part → packages with its members, which lie under their own names in ``folder``
-_BINARIES = {
+BINARIES = {
     "etcd": (("etcd-server", "etcd-client"), "usr/bin"),
     "containerd": (("containerd",), "usr/bin"),
     "runc": (("runc",), "usr/sbin"),
@@ -41,25 +29,26 @@ _BINARIES = {
 _REFLECT2 = "github.com/modern-go/reflect2"
 
 
-def list_debian_parts() -> list[Part]:
-    """Kubernetes first, then what runs beside it."""
-    return [RELEASES.part(name) for name in (*KUBERNETES_PARTS, *_BINARIES)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianMaker:
-    """Makes parts from Debian's packages. ``jobs`` compilations run at a time."""
+    """Makes parts from Debian's packages. ``jobs`` compilations run at a time; ``cache`` is Go's."""
 
     runner: Runner
     debian: DebianArchive
     work: Path
+    cache: Path
     jobs: int = 2
 
     def make(self, part: Part) -> tuple[Path, str]:
         stage = make_stage(self.work, part)
-        if part.name in _BINARIES:
-            packages, folder = _BINARIES[part.name]
+        if part.name in BINARIES:
+            packages, folder = BINARIES[part.name]
             root = self.debian.unpack(*packages)
+            offered = {package: find_upstream_version(root, package) for package in packages}
+            if set(offered.values()) != {part.version}:
+                raise Unavailable(
+                    f"wanted {part.name} {part.version}, Debian {self.debian.suite} has {offered}"
+                )
             wanted = part.members or (part.name,)
             found = [(member, root / folder / member.rpartition("/")[2]) for member in wanted]
             present = [(member, path) for member, path in found if path.is_file()]
@@ -103,6 +92,7 @@ class DebianMaker:
                 "KUBE_GIT_VERSION_FILE": str(version_file),
                 "SOURCE_DATE_EPOCH": "0",
                 "CGO_ENABLED": "0",
+                "GOCACHE": str(self.cache),
             },
         )
         stamp.touch()
@@ -126,12 +116,24 @@ class DebianMaker:
             cwd=tree,
             env={
                 "GO111MODULE": "off",
+                "GOCACHE": str(self.cache),
                 "GOPATH": str(tree / "_output/local/go"),
                 "GOFLAGS": "-buildvcs=false",
                 "GOTOOLCHAIN": "local",
                 "CGO_ENABLED": "0",
             },
         )
+
+
+def find_upstream_version(root: Path, package: str) -> str:
+    """The upstream version of a package that was unpacked in ``root``, such as ``1.6.20``.
+
+    Debian marks a changed source (``~ds1``, ``+ds``) and its own revision (``-1+b2``), which are left out.
+    """
+    for path in root.glob(f"{package}_*.deb"):
+        version = path.name.split("_")[1].replace("%3a", ":").rpartition(":")[2]
+        return re.split(r"[-~+]", version)[0]
+    raise Unavailable(f"{package} was not downloaded")
 
 
 _VERSION_FACTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class GoProgram:
     """``package`` is the import path; ``variables`` are set with ``-X``; ``cgo`` links C in statically.
 
     ``without`` are imports that are taken out of the package's ``main.go``, where they only register
-    something and need modules that cannot be had.
+    something and need modules that cannot be had. ``instead`` are newer modules to take for those that
+    today's compiler breaks.
     """
 
     module: GoModule
@@ -42,15 +43,29 @@ class GoProgram:
     tags: tuple[str, ...] = ("netgo", "osusergo")
     cgo: bool = False
     without: tuple[str, ...] = ()
+    instead: tuple[GoModule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoBuilder:
-    """``work`` holds the scratch modules and is kept, so that an interrupted build goes on where it was."""
+    """``work`` holds the scratch modules and Go's caches, so that an interrupted build goes on where it was.
+
+    The caches are its own: Kubernetes grows the user's by many GB, and nobody would look for them there.
+    """
 
     runner: Runner
     work: Path
     jobs: int = 2
+
+    @property
+    def build_cache(self) -> Path:
+        return self.work / "go-build"
+
+    def remove_caches(self) -> None:
+        """Empty Go's caches of compiled packages and of sources."""
+        if shutil.which("go") is not None and (self.work / "go-mod").exists():
+            self.runner.run(["go", "clean", "-modcache"], cwd=self._folder("download"), env=self._env())
+        shutil.rmtree(self.build_cache, ignore_errors=True)
 
     def download(self, module: GoModule) -> Path:
         """The unpacked source of a module; raises Unavailable."""
@@ -68,7 +83,7 @@ class GoBuilder:
 
     def build(self, program: GoProgram, target: Path, env: Mapping[str, str] | None = None) -> None:
         """Build one static program into ``target``; raises Unavailable and CommandError."""
-        scratch = self._prepare_copy(program) if program.without else self._prepare(program.module)
+        scratch = self._prepare_copy(program) if program.without else self._prepare(program)
         flags = ["-s", "-w", *(f"-X {name}={value}" for name, value in program.variables)]
         if program.cgo:
             flags.append("-extldflags=-static")
@@ -89,13 +104,14 @@ class GoBuilder:
             argv, cwd=scratch, env=self._env() | {"CGO_ENABLED": str(int(program.cgo))} | dict(env or {})
         )
 
-    def _prepare(self, module: GoModule) -> Path:
+    def _prepare(self, program: GoProgram) -> Path:
+        module = program.module
         source = self.download(module)
         scratch = self._folder(str(module).replace("/", "_"))
         done = self.runner.run(
             ["go", "mod", "edit", "-json", str(source / "go.mod")], cwd=scratch, env=self._env()
         )
-        text = render_scratch_module(module, json.loads(done.stdout))
+        text = render_scratch_module(module, json.loads(done.stdout), program.instead)
         if not (scratch / "go.mod").is_file():
             shutil.copyfile(source / "go.sum", scratch / "go.sum")
             (scratch / "go.mod").write_text(text, "utf-8")
@@ -128,10 +144,18 @@ class GoBuilder:
         """The user's own settings of the Go client and of proxies, and what the build needs."""
         names = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
         kept = {k: v for k, v in os.environ.items() if k.startswith("GO") or k in names or k.lower() in names}
-        return kept | {"GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+        return kept | {
+            "GOFLAGS": "-mod=mod -buildvcs=false",
+            "GOWORK": "off",
+            "GOTOOLCHAIN": "local",
+            "GOCACHE": str(self.build_cache),
+            "GOMODCACHE": str(self.work / "go-mod"),
+        }
 
 
-def render_scratch_module(module: GoModule, described: Mapping[str, object]) -> str:
+def render_scratch_module(
+    module: GoModule, described: Mapping[str, object], instead: Sequence[GoModule] = ()
+) -> str:
     """A ``go.mod`` that requires ``module`` and resolves it as its own ``go.mod`` would in its repository.
 
     ``described`` is ``go mod edit -json`` of that file. A module that lives in the same repository is
@@ -149,6 +173,7 @@ def render_scratch_module(module: GoModule, described: Mapping[str, object]) -> 
         lines.append(f"\t{require['Path']} {version}")
     lines += [")", "", "replace ("]
     lines += [f"\t{path} => {path} {staged_version}" for path in sorted(staged)]
+    lines += [f"\t{newer.path} => {newer.path} {newer.version}" for newer in instead]
     for replace in replaces:
         old, new = replace["Old"], replace["New"]
         if "Version" in new:

@@ -41,8 +41,7 @@ class Image:
 
 def has_image(mirror: Mirror, reference: str, origin: str) -> bool:
     """Whether the image is there and was made from what it would be made from now."""
-    is_there = mirror.path(parse_reference(reference).download.url).is_file()
-    return is_there and mirror.origin_of(reference) == origin
+    return mirror.has_manifest(reference) and mirror.origin_of(reference) == origin
 
 
 def add_image(mirror: Mirror, image: Image, origin: str) -> None:

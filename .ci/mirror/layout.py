@@ -17,6 +17,7 @@ from pathlib import Path
 from imagegen.emit import emit_json
 from imagegen.fetch.cache import hash_file
 from imagegen.fetch.checksums import ChecksumError, parse_checksum
+from imagegen.fetch.images import parse_reference
 from imagegen.fetch.sources import mirror_path
 from imagegen.kubernetes.releases import Part
 
@@ -53,6 +54,10 @@ class Mirror:
             return parse_checksum(text, part.file_name) == hash_file(path)
         except (OSError, ChecksumError):
             return False
+
+    def has_manifest(self, reference: str) -> bool:
+        """Whether an image is there under its tag, whatever it was made from."""
+        return self.path(parse_reference(reference).download.url).is_file()
 
     def add(self, part: Part, source: Path, origin: str) -> None:
         """Put ``source`` in the part's place, then its checksum, then where it came from."""

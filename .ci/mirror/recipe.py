@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part
+from imagegen.model.version import parse_version
 from mirror.gomodules import GoModule, GoProgram
 
 #: Kubernetes to build, newest first: of the two newest minors, the newest patch that is published as a module
@@ -25,6 +26,9 @@ _PLUGIN_KINDS: Mapping[str, tuple[str, ...]] = {
 }
 #: flannel-io/cni-plugin cannot be had as a module; this is the last release of the CNI plug-ins that still
 #: holds the same program
+#: reflect2 1.0.1 breaks with Go 1.18 and newer; CoreDNS requires 1.0.2 from this version on
+_REFLECT2 = GoModule(path="github.com/modern-go/reflect2", version="v1.0.2")
+_NEW_REFLECT2 = parse_version("1.9.0")
 _LAST_FLANNEL_PLUGIN = GoModule(path=_PLUGINS, version="v0.9.1")
 
 
@@ -178,7 +182,12 @@ def _crictl(part: Part) -> Recipe:
 
 def coredns_program(version: str) -> GoProgram:
     """CoreDNS is shipped as a container image; its program is built the same way."""
-    return GoProgram(module=GoModule(path=_COREDNS, version=f"v{version}"), package=_COREDNS, name="coredns")
+    return GoProgram(
+        module=GoModule(path=_COREDNS, version=f"v{version}"),
+        package=_COREDNS,
+        name="coredns",
+        instead=(_REFLECT2,) if parse_version(version) < _NEW_REFLECT2 else (),
+    )
 
 
 _RECIPES = {

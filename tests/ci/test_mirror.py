@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from mirror.build import Workshop, list_parts
 from mirror.debian import find_archive
-from mirror.debian_kubernetes import list_debian_parts
+from mirror.debian_kubernetes import BINARIES, find_upstream_version
 from mirror.gomodules import GoModule, Unavailable, read_go_error, render_scratch_module
 from mirror.layout import Mirror, pack_part
 from mirror.recipe import KUBERNETES_VERSIONS, find_recipe
+from mirror.selection import EXAMPLE, is_from_debian, select
 
 from imagegen.fetch import Lock
 from imagegen.fetch.engine import fetch_downloads
@@ -48,10 +49,53 @@ def test_parts_cover_the_catalogue() -> None:
     assert len({part.url for part in PARTS}) == len(PARTS)
 
 
-def test_debian_mirror_has_what_a_cluster_needs() -> None:
-    names = {part.name for part in list_debian_parts()}
-    assert names == {*KUBERNETES_PARTS, "etcd", "containerd", "runc", "cni-plugins"}
-    assert {part.version for part in list_debian_parts() if part.name in KUBERNETES_PARTS} == {"1.20.2"}
+def test_debian_has_the_kubernetes_of_its_minor_and_what_runs_beside_it() -> None:
+    parts = select("all", ["1.20.2"]).parts.values()
+    assert {part.name for part in parts if is_from_debian(part)} == {*KUBERNETES_PARTS, *BINARIES}
+    assert not any(
+        is_from_debian(part)
+        for part in select("all", ["1.36.4", "1.20.15"]).parts.values()
+        if part.name in KUBERNETES_PARTS
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["containerd_1.6.20~ds1-1+deb12u2_amd64.deb", "containerd_1%3a1.6.20+really-2_amd64.deb"]
+)
+def test_a_debian_version_has_an_upstream_version_in_it(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
+    assert find_upstream_version(tmp_path, "containerd") == "1.6.20"
+    with pytest.raises(Unavailable):
+        find_upstream_version(tmp_path, "runc")
+
+
+def test_the_demo_wants_what_its_nodes_need_and_no_more() -> None:
+    demo, tests, everything = select("demo"), select("tests"), select("all")
+    assert {part.name for part in demo.parts.values()} >= {
+        "kubelet",
+        "etcd",
+        "containerd",
+        "crictl",
+        "kubectl",
+    }
+    assert "kubeadm" not in {part.name for part in demo.parts.values()}
+    assert {name for name, _ in demo.images.values()} == {"pause", "coredns", "flannel"}
+    assert set(demo.parts) < set(tests.parts)
+    assert set(demo.images) < set(tests.images)
+    assert {p.version for p in everything.parts.values() if p.name == "kubelet"} == {
+        *KUBERNETES_VERSIONS,
+        "1.20.2",
+    }
+    assert set(select("all", clusters=[EXAMPLE]).parts) == set(demo.parts)
+
+
+def test_old_programs_get_modules_that_todays_compiler_takes() -> None:
+    text = render_scratch_module(
+        GoModule(path="example.com/a", version="v1.0.0"),
+        {"Go": "1.12"},
+        [GoModule(path="example.com/b", version="v1.0.2")],
+    )
+    assert "\texample.com/b => example.com/b v1.0.2\n" in text
 
 
 def make_file(path: Path, body: bytes) -> Path:
