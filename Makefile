@@ -13,17 +13,22 @@ OUT    ?= demo
 
 # Programs that judge our output in the tests, and what golden images are built and booted with; other judges are
 # unpacked by the tests themselves.
-JUDGE_PACKAGES := dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy iptables mmdebstrap mtools nftables \
+JUDGE_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy \
+  iproute2 iptables mmdebstrap mtools nftables openssh-client \
   openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
+
+# What golden images are built with, and booted with in the lab.
+DEMO_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin iproute2 mmdebstrap mtools \
+  openssh-client qemu-system-x86 qemu-utils util-linux
 
 .PHONY: help demo test check lint bench docs mirror wheel clean
 
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-demo: $(BASE) ## render the quickstart cluster, with PKI and seed ISOs, into ./demo
-	@test -e $(OUT)/cluster.yaml || $(BIN)/imagegen new $(OUT) --example quickstart --quiet
-	@$(BIN)/imagegen seed $(OUT)/cluster.yaml -o $(OUT)/out
+demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and leave it running
+	@$(call need,$(DEMO_PACKAGES),exit 3)
+	@PYTHONPATH=.ci $(BIN)/python -m demo $(OUT)
 
 test: $(STAMP) packages ## run every test: unit, faults, foreign judges
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -59,15 +64,19 @@ wheel: $(STAMP) ## build the wheel into ./dist
 clean: ## remove what make made, but never a secret store
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 
+# $(call need,PACKAGES,OTHERWISE): install what is missing as root; else say how, and go on with OTHERWISE.
+define need
+missing=""; for package in $(1); do \
+  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok' || missing="$$missing $$package"; done; \
+if [ -z "$$missing" ]; then :; \
+elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+else echo "not installed:$$missing"; echo "  sudo apt-get install --no-install-recommends$$missing"; $(2); fi
+endef
+
 .PHONY: packages
 packages:
-	@missing=""; for package in $(JUDGE_PACKAGES); do \
-	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok' || missing="$$missing $$package"; done; \
-	if [ -z "$$missing" ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
-	else echo "some judges are not installed; their tests will be skipped unless you run:"; \
-	  echo "  sudo apt-get install --no-install-recommends$$missing"; fi
+	@$(call need,$(JUDGE_PACKAGES),echo "tests that need them will be skipped")
 
 # imagegen alone is enough for the demo; the tools of the tests come on top.
 $(BASE): pyproject.toml

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
+from imagegen import lab
 from imagegen.backends import image
 from imagegen.run import Tool
 from imagegen.verify import images
@@ -60,25 +63,27 @@ _BESIDE = (
         ),
         needed_by=("the admin kubeconfig",),
     ),
-    Program(
-        tool=Tool(
-            name="qemu-system-x86_64", package="qemu-system-x86", purpose="boot a node on this machine"
-        ),
-        needed_by=("booting a node here",),
-    ),
 )
 
 
 def list_programs() -> list[Program]:
     """Every program that a verb may start, and what people use beside; none is needed to render."""
     found: dict[str, Program] = {}
-    for module in pkgutil.walk_packages(image.__path__, f"{image.__name__}."):
-        # a library that is missing is told by its own line
-        with contextlib.suppress(ImportError):
-            for tool in getattr(importlib.import_module(module.name), "TOOLS", ()):
-                found.setdefault(tool.name, Program(tool=tool, needed_by=("build",)))
+    for package, verbs in ((image, ("build",)), (lab, ("up",))):
+        for tool in _list_tools(package):
+            known = found.get(tool.name)
+            users = dict.fromkeys((*(known.needed_by if known else ()), *verbs))
+            found[tool.name] = Program(tool=tool, needed_by=tuple(users))
     for tool in images.TOOLS:
         known = found.get(tool.name)
         needed_by = (*(known.needed_by if known else ()), "test", "scan")
         found[tool.name] = Program(tool=tool, needed_by=needed_by)
     return [*sorted(found.values(), key=lambda program: program.tool.name), *_BESIDE]
+
+
+def _list_tools(package: ModuleType) -> Iterator[Tool]:
+    """What the modules of a package start."""
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        # a library that is missing is told by its own line
+        with contextlib.suppress(ImportError):
+            yield from getattr(importlib.import_module(module.name), "TOOLS", ())

@@ -1,0 +1,127 @@
+"""``python -m demo FOLDER``: the quickstart cluster, running on this machine, from nothing.
+
+Finds out where the parts can come from: a mirror that is there, the official release sites, or a mirror that is
+built from source; takes the newest Kubernetes that can be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import urllib3
+
+#: what the parts and images of a cluster are fetched from
+SITES = ("https://dl.k8s.io", "https://github.com", "https://registry.k8s.io/v2/", "https://ghcr.io/v2/")
+_PROBE_SECONDS = 4.0
+_MIRROR = Path.home() / ".cache" / "imagegen" / "mirror"
+_VERSION = re.compile(r"(?m)^(kubernetes:\n(?:[ #].*\n)*?  version:) (\S+)")
+
+#: where parts come from: the options of imagegen that say so
+Source = list[str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
+    cluster = folder / "cluster.yaml"
+    if not cluster.exists():
+        imagegen("new", str(folder), "--example", "quickstart", "--quiet")
+    source = find_source(cluster)
+    if source is None:
+        say("no parts can be had: neither from the release sites nor from source")
+        return 1
+    return imagegen("up", str(cluster), "--output", str(folder / "out"), *source, check=False)
+
+
+def find_source(cluster: Path) -> Source | None:
+    """The first place that has everything that the cluster needs."""
+    for version, source in list_sources(cluster):
+        set_version(cluster, version)
+        if imagegen("fetch", str(cluster), *source, "--quiet", check=False, stdout=subprocess.DEVNULL) == 0:
+            return source
+    return None
+
+
+def list_sources(cluster: Path) -> Iterator[tuple[str, Source]]:
+    """Versions of Kubernetes with a place to fetch them from, best first; later ones take longer to make."""
+    from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
+    from mirror.recipe import KUBERNETES_VERSIONS
+
+    wanted = read_version(cluster)
+    own = os.environ.get("IMAGEGEN_MIRROR")
+    if own:
+        yield wanted, ["--mirror", own]
+        return
+    if has_mirror(wanted):
+        yield wanted, ["--mirror", str(_MIRROR), "--offline"]
+    if all(probe_sites()):
+        say("the release sites are in reach")
+        yield wanted, []
+    for version in dict.fromkeys([wanted, *KUBERNETES_VERSIONS[:1], DEBIAN_VERSION]):
+        if version in (*KUBERNETES_VERSIONS, DEBIAN_VERSION):
+            say(f"building Kubernetes {version} and its companions from source; the first time takes long")
+            build_mirror(version)
+            yield version, ["--mirror", str(_MIRROR), "--offline"]
+
+
+def has_mirror(version: str) -> bool:
+    return (_MIRROR / "dl.k8s.io" / "release" / f"v{version}").is_dir()
+
+
+def probe_sites() -> list[bool]:
+    """Which of the release sites answer at all."""
+    pool = urllib3.PoolManager(timeout=_PROBE_SECONDS, retries=False)
+
+    def probe(url: str) -> bool:
+        try:
+            pool.request("HEAD", url, redirect=False)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(max_workers=len(SITES)) as threads:
+        return list(threads.map(probe, SITES))
+
+
+def build_mirror(version: str) -> None:
+    """Fill the mirror for one version; what cannot be made is told, and found missing afterwards."""
+    subprocess.run([sys.executable, "-m", "mirror", "--kubernetes", version], check=False)
+
+
+def read_version(cluster: Path) -> str:
+    found = _VERSION.search(cluster.read_text(encoding="utf-8"))
+    if found is None:
+        raise SystemExit(f"{cluster} names no version of Kubernetes")
+    return found[2]
+
+
+def set_version(cluster: Path, version: str) -> None:
+    text = cluster.read_text(encoding="utf-8")
+    changed = _VERSION.sub(rf"\1 {version}", text)
+    if changed != text:
+        say(f"{cluster}: Kubernetes {version}")
+        cluster.write_text(changed, encoding="utf-8")
+
+
+def imagegen(*arguments: str, check: bool = True, stdout: int | None = None) -> int:
+    """Run a verb on our own terminal."""
+    done = subprocess.run([sys.executable, "-m", "imagegen", *arguments], check=False, stdout=stdout)
+    if check and done.returncode != 0:
+        raise SystemExit(done.returncode)
+    return done.returncode
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
