@@ -69,7 +69,8 @@ class MachineSpec:
 
     ``serial`` is the console's log; it grows over restarts. ``rtc_base`` is ``utc`` or a date such as
     ``1970-01-02T00:00:00``. ``smbios`` are values of QEMU's -smbios. With ``no_reboot`` a restart of the
-    guest ends the machine. ``accelerator`` None: what works here. ``extra`` goes to QEMU unchanged.
+    guest ends the machine. ``accelerator`` None: what works here. ``extra`` goes to QEMU
+    unchanged, controllers for disks for example.
     """
 
     name: str
@@ -176,13 +177,15 @@ def build_argv(spec: MachineSpec, accelerator: str) -> list[str]:
     if spec.firmware is Firmware.UEFI:
         argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
         argv += ["-drive", f"if=pflash,format=raw,file={spec.name}.vars.fd"]
+    # before the disks, which may need a controller
+    argv += spec.extra
     for number, disk in enumerate(spec.disks):
         argv += _build_disk(number, disk)
     for number, nic in enumerate(spec.nics):
         argv += _build_nic(number, nic)
     for value in spec.smbios:
         argv += ["-smbios", value]
-    return [*argv, *spec.extra]
+    return argv
 
 
 def _build_disk(number: int, disk: Disk) -> list[str]:

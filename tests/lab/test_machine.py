@@ -67,7 +67,7 @@ def test_clock_smbios_and_more_are_handed_on() -> None:
     argv = build_argv(spec, EMULATION)
     assert _values(argv, "-rtc") == ["base=1970-01-02T00:00:00"]
     assert _values(argv, "-smbios") == ["type=1,serial=ds=nocloud"]
-    assert argv[-1] == "-S"
+    assert "-S" in argv
     assert "-no-reboot" in argv
 
 
