@@ -18,8 +18,8 @@ LEVELS = (
     ("kubernetes", "pki"),
     ("plan",),
     ("backends",),
-    ("lab",),
     ("verify",),
+    ("lab",),
     ("cli",),
 )
 #: neighbours that may be imported although they are on the same level

@@ -48,6 +48,11 @@ clear_cgroups() {
     done
 }
 
+# the tree is a layer of the build cache: as long as the node runs, nobody may remove it
+if [ -e "${tree%/*}.lock" ]; then
+    exec 9<"${tree%/*}.lock"
+    flock --shared 9
+fi
 # nspawn's own notes and locks stay in here, too
 mount -t tmpfs -o mode=0755 tmpfs /run
 make_cgroups

@@ -1,7 +1,7 @@
 """The quick tier: nodes as containers of systemd-nspawn, from the golden images' own root trees.
 
-systemd, cloud-init with the node's seed, and everything of the cluster run as they do on a machine, in a tenth
-of the time. Kernel, initrd, bootloader, udev, modules and the kernel's own settings are not tested by it.
+systemd, cloud-init with the node's seed, and everything of the cluster run as they do on a machine, in a
+tenth of the time. Kernel, initrd, bootloader, udev, modules and the kernel's own settings are not tested.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def unpack_tree(runner: Runner, image: Path, cache: LayerCache) -> Path:
 
     def build(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-            unpack_root(runner, image, Path(name)).rename(folder / "root")
+            unpack_root(runner, image, Path(name), set_ids=True).rename(folder / "root")
 
     with open(image, "rb") as stream:
         key = hashlib.file_digest(stream, "sha256").hexdigest()[:24]

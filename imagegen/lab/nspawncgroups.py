@@ -1,5 +1,5 @@
-"""The cgroups of the quick tier's nodes: one folder a lab in every hierarchy, named after the process that holds
-the lab's network, so that what a killed lab left behind is known as such.
+"""The cgroups of the quick tier's nodes: one folder a lab in every hierarchy, named after the process that
+holds the lab's network, so that what a killed lab left behind is known as such.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ DIFFERENCES = (
     Difference(path="/etc/fstab", why="there is no disk to mount"),
     Difference(
         path=KUBELET,
-        why="cgroups are those of this machine, perhaps of version 1; the disk is this machine's, and how full "
-        "it is says nothing about the node",
+        why="cgroups are those of this machine, perhaps of version 1; the disk is this machine's, and how "
+        "full it is says nothing about the node",
     ),
     Difference(path=CONTAINERD, why="a container may not lower its OOM score"),
     Difference(path="/etc/default/chrony", why="a container may not set this machine's clock"),

@@ -20,6 +20,7 @@ from typing import IO, Any, Literal, cast
 
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner, Tool, require_tools
+from imagegen.verify.setids import restore_set_ids
 
 TOOLS = (
     Tool(name="qemu-img", package="qemu-utils", purpose="read a disk image"),
@@ -293,9 +294,9 @@ def _list_file_system(
     shutil.rmtree(tree, ignore_errors=True)
 
 
-def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path) -> list[str]:
+def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path, *, set_ids: bool = False) -> list[str]:
     """Unpack the ext2/3/4 file system at ``offset`` bytes of ``raw`` into the empty folder ``tree``; owners
-    are kept when root does it. Returns what debugfs could not unpack.
+    are kept when root does it, and set-user-id bits with ``set_ids``. Returns what debugfs could not unpack.
     """
     require_tools([_TOOL["debugfs"], _TOOL["e2fsck"]])
     device = f"{raw}?offset={offset}"
@@ -312,6 +313,8 @@ def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path) -> list[str]
     done = runner.run(
         ["debugfs", "-R", f"rdump / {tree.name}", device], cwd=tree.parent, timeout=_TIMEOUT_SECONDS
     )
+    if set_ids:
+        restore_set_ids(runner, device, tree)
     lines = done.stderr.splitlines()[1:]
     return [line for line in lines if "changing ownership" not in line]
 

@@ -18,10 +18,11 @@ from imagegen.verify import images
 _MAX_LINKS = 40
 
 
-def unpack_root(runner: Runner, image: Path, work: Path) -> Path:
+def unpack_root(runner: Runner, image: Path, work: Path, *, set_ids: bool = False) -> Path:
     """Unpack the root file system of an image into ``work``; a folder is its own root.
 
-    Root keeps owners, other users own what they unpack. Raises ImagegenError when there is none or it
+    Root keeps owners, other users own what they unpack. ``set_ids`` keeps set-user-id bits, too: only for
+    images that are trusted. Raises ImagegenError when there is none or it
     cannot be unpacked whole.
     """
     if image.is_dir():
@@ -40,7 +41,7 @@ def unpack_root(runner: Runner, image: Path, work: Path) -> Path:
     else:
         raw = images.make_raw(runner, image, kind, work)
         offset = 0 if kind == "ext" else _find_root_partition(runner, raw)
-        troubles = images.extract_ext(runner, raw, offset, tree)
+        troubles = images.extract_ext(runner, raw, offset, tree, set_ids=set_ids)
     if troubles:
         raise ImagegenError("\n".join([f"{image} cannot be unpacked whole:", *troubles[:10]]))
     return tree
