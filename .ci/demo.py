@@ -1,7 +1,7 @@
 """``python -m demo FOLDER``: the quickstart cluster, running on this machine, from nothing.
 
-Finds out where the parts can come from: a mirror that is there, the official release sites, or a mirror that is
-built from source; takes the newest Kubernetes that can be had.
+Finds out where the parts can come from: a mirror that is there, the official release sites, or a mirror that
+is built from source; takes the newest Kubernetes that can be had.
 """
 
 from __future__ import annotations
