@@ -263,10 +263,19 @@ def _find_qemu(background: Background, *, indirect: bool, socket: Path) -> Proce
     while time.monotonic() < deadline:
         if background.poll() is not None:
             break
-        if socket.exists():
+        # the socket is there before QEMU knows whether it can make all devices; it answers only afterwards
+        if socket.exists() and _answers(socket):
             own = next(list_children(background.pid), None) if indirect else find_process(background.pid)
             if own is not None:
                 return own
         time.sleep(0.02)
     background.end()
     raise BootFailureError(f"QEMU did not start\n{background.last_lines()}", hint=f"see {background.output}")
+
+
+def _answers(socket: Path) -> bool:
+    try:
+        ask_qemu(socket, "query-status")
+    except LabError:
+        return False
+    return True
