@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagegen.cli.check import count
 from imagegen.cli.inputs import find_output, read_cluster
 from imagegen.cli.nodeimages import choose_formats, choose_images, lower_seeds
 from imagegen.cli.options import (
@@ -24,16 +25,29 @@ from imagegen.cli.packer import PackerOrder, PackerWords, build_with_packer, pac
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import Report
+from imagegen.emit import emit_json
 from imagegen.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from imagegen.backends.image.batch import Batch
     from imagegen.backends.image.imageplan import ImagePlan
+    from imagegen.backends.image.layers import LayerCache
     from imagegen.backends.image.nodeseed import NodeSeed
-    from imagegen.backends.image.recipe import BuiltImage
     from imagegen.backends.image.sources import Source
     from imagegen.plan.plan import Plan
+
+
+def _read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """The value of --cache-limit in bytes."""
+    import re
+
+    match = re.fullmatch(r"([0-9]{1,6}) ?(MiB|GiB|TiB)", value)
+    if match is None:
+        raise click.BadParameter(f"wanted a size such as 20GiB, got {value!r}", ctx, param)
+    return int(match[1]) << {"MiB": 20, "GiB": 30, "TiB": 40}[match[2]]
+
 
 _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
 
@@ -70,6 +84,24 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
 )
 @click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what is cached.")
+@click.option(
+    "--summary",
+    "form",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How to say what was, or would be, done; json is for machines.",
+)
+@click.option(
+    "--cache-limit",
+    metavar="SIZE",
+    envvar="IMAGEGEN_CACHE_LIMIT",
+    show_envvar=True,
+    default="20GiB",
+    show_default=True,
+    callback=_read_limit,
+    help="What the cache of layers may take; beyond, those that were not used for longest are removed.",
+)
 @packer_options
 @click.pass_obj
 def command(
@@ -85,6 +117,8 @@ def command(
     mirror: str | None,
     offline: bool,
     dry_run: bool,
+    form: str,
+    cache_limit: int,
     packer: PackerWords,
 ) -> None:
     """Build the golden images of CLUSTER, one for each set of roles, into OUT/images.
@@ -123,14 +157,21 @@ def command(
         force=force,
         mirror=mirror,
         offline=offline,
+        cache_limit=cache_limit,
     )
     if dry_run:
-        terminal.data(show_outlook(order, terminal))
+        terminal.data(show_outlook(order, terminal, form))
         return
 
-    from imagegen.backends.image import recipe
+    from imagegen.backends.image import batch
 
-    terminal.data(recipe.render_summary(run_build(order, terminal).images))
+    done = run_build(order, terminal).batch
+    terminal.data(batch.render_summary_json(done) if form == "json" else batch.render_summary(done))
+    if done.pruned:
+        freed = sum(layer.size_bytes for layer in done.pruned)
+        terminal.say(
+            f"{count(len(done.pruned), 'layer')} that were not used for longest: removed, {freed >> 20:,} MiB"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,25 +188,30 @@ class BuildOrder:
     force: bool = False
     mirror: str | None = None
     offline: bool = False
+    #: what the cache of layers may take afterwards, in bytes; None: whatever it takes
+    cache_limit: int | None = None
+    #: whether the files of everything that the images hold are wanted even when no image is to be made
+    with_sources: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildDone:
     """The images, and the file on this machine of everything that they hold besides packages."""
 
-    images: list[BuiltImage]
+    batch: Batch
     sources: dict[Source, Path]
 
 
-def show_outlook(order: BuildOrder, terminal: Terminal) -> str:
-    """What a build would do, and which layers are cached."""
-    from imagegen.backends.image import recipe
+def show_outlook(order: BuildOrder, terminal: Terminal, form: str) -> str:
+    """What a build would do, and which layers are cached; nothing is written or removed."""
+    from imagegen.backends.image import batch
     from imagegen.backends.image.layers import LayerCache, default_layer_root
 
     plan, base_packages = _read(order, terminal)
-    return recipe.render_outlook(
-        _plan_images(order, plan, base_packages), LayerCache(root=default_layer_root())
-    )
+    images, cache = _plan_images(order, plan, base_packages), LayerCache(root=default_layer_root())
+    if form == "json":
+        return emit_json({"images": batch.outline(images, cache, order.out)})
+    return batch.render_outlook(images, cache, order.out)
 
 
 def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
@@ -174,17 +220,48 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
     plan, base_packages = _read(order, terminal)
 
     from imagegen.backends.epoch import read_epoch
-    from imagegen.backends.image import imageplan, recipe, sources
+    from imagegen.backends.image import batch, recipe
     from imagegen.backends.image.layers import LayerCache, default_layer_root
+    from imagegen.run import Runner
+
+    choices = choose_images(plan, order.roles, order.nodes, choose_formats(plan.cluster, order.formats))
+    batch.check_ready(_plan_images(order, plan, base_packages))
+    seeds = lower_seeds(plan, choices, order.cluster, order.secrets_dir, order.out, terminal)
+    images = _plan_images(order, plan, base_packages, seeds)
+    cache = LayerCache(root=default_layer_root(), tell=terminal.say)
+    files: dict[Source, Path] = {}
+    if order.with_sources or batch.find_missing(images, order.out, force=order.force):
+        files = _fetch_sources(order, plan, images, cache, terminal)
+        # planned again, because now the lock file pins every source
+        images = _plan_images(order, plan, base_packages, seeds)
+    shop = recipe.Workshop(
+        runner=Runner(log=terminal.detail),
+        cache=cache,
+        find_source=files.__getitem__,
+        epoch=read_epoch(os.environ),
+        progress=terminal.progress(),
+    )
+    try:
+        done = batch.build_images(shop, images, order.out, force=order.force, cache_limit=order.cache_limit)
+    except BaseException as error:
+        if not isinstance(error, Exception) and shop.finished:
+            kept = ", ".join(shop.finished)
+            terminal.say_always(f"kept for the next run, in {cache.root}: {kept}")
+        raise
+    return BuildDone(batch=done, sources=files)
+
+
+def _fetch_sources(
+    order: BuildOrder, plan: Plan, images: list[ImagePlan], cache: LayerCache, terminal: Terminal
+) -> dict[Source, Path]:
+    from imagegen.backends.image import imageplan, sources
     from imagegen.fetch import lock_path, read_lock
     from imagegen.fetch.everything import fetch_everything
     from imagegen.plan.items import ContainerImage
     from imagegen.plan.parts import list_parts, make_download
-    from imagegen.run import Runner
 
-    cache = LayerCache(root=default_layer_root())
     every_part = {(part.name, part.version): part for part in list_parts(plan)}
-    needed = imageplan.list_sources(_plan_images(order, plan, base_packages))
+    needed = imageplan.list_sources(images)
     parts = {key: every_part[key] for key in sources.list_part_keys(needed)}
     result = fetch_everything(
         [make_download(part) for part in parts.values()],
@@ -194,20 +271,7 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
         offline=order.offline,
         progress=terminal.progress(),
     )
-    # planned again, because now the lock file pins every source
-    choices = choose_images(plan, order.roles, order.nodes, choose_formats(plan.cluster, order.formats))
-    seeds = lower_seeds(plan, choices, order.cluster, order.secrets_dir, order.out, terminal)
-    images = _plan_images(order, plan, base_packages, seeds)
-    files = sources.unpack_sources(needed, parts, result, cache)
-    shop = recipe.Workshop(
-        runner=Runner(log=terminal.detail),
-        cache=cache,
-        find_source=files.__getitem__,
-        epoch=read_epoch(os.environ),
-        progress=terminal.progress(),
-    )
-    built = recipe.build_images(shop, images, order.out, force=order.force)
-    return BuildDone(images=built, sources=files)
+    return sources.unpack_sources(needed, parts, result, cache)
 
 
 def _plan_images(

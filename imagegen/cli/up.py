@@ -119,6 +119,7 @@ def command(
         profile_dirs=profile_dirs,
         mirror=mirror,
         offline=offline,
+        with_sources=True,
     )
     built = run_build(order, terminal)
     options = LabOptions(

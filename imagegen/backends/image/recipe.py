@@ -6,17 +6,14 @@ or a file of the output folder, named by the hash of everything that affects it.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagegen.backends.image import bootloader, disk, iso, nodeseed, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
-from imagegen.backends.image.imageplan import ImagePlan, format_key, list_sources
+from imagegen.backends.image.imageplan import ImagePlan, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
 from imagegen.backends.image.partitions import plan_layout
 from imagegen.backends.image.payload import FindSource, Payload, write_payload
@@ -24,7 +21,7 @@ from imagegen.backends.output import OutputFolder
 from imagegen.model.cluster import DiskFormat
 from imagegen.plan.items import File, Origin, Phase
 from imagegen.progress import SILENT, Progress
-from imagegen.run import Runner, Tool, require_tools
+from imagegen.run import Runner, Tool
 
 _ORIGIN = Origin("component image", reason="the disk's own identifiers")
 _RAW = "disk.raw"
@@ -32,13 +29,28 @@ _RAW = "disk.raw"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """What every step needs. ``epoch`` is the latest time in any image, in seconds since 1970."""
+    """What every step needs. ``epoch`` is the latest time in any image, in seconds since 1970; ``finished``
+    are the layers that this run has made.
+    """
 
     runner: Runner
     cache: LayerCache
     find_source: FindSource
     epoch: int
     progress: Progress = SILENT
+    finished: list[str] = field(default_factory=list)
+
+    def make_layer(self, kind: str, key: str, step: str, build: Callable[[Path], None]) -> Path:
+        """A layer of the cache, made when it is not there."""
+        if found := self.cache.find(kind, key):
+            self.progress.skip(step, "cached")
+            return found
+
+        def build_and_note(folder: Path) -> None:
+            build(folder)
+            self.finished.append(step)
+
+        return self.cache.get_or_build(kind, key, build_and_note)
 
 
 def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
@@ -57,31 +69,30 @@ def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
 def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
     """The base system that all roles share, as ``base.tar``."""
 
+    step = f"base system {image.base.suite}"
+
     def build(folder: Path) -> None:
-        with shop.progress.step(f"base system {image.base.suite}"):
+        with shop.progress.step(step):
             rootfs.build_base(shop.runner, image.base, folder / "base.tar", epoch=shop.epoch)
 
-    if shop.cache.find("base", image.base_key):
-        shop.progress.skip(f"base system {image.base.suite}", "cached")
-    return shop.cache.get_or_build("base", image.base_key, build) / "base.tar"
+    return shop.make_layer("base", image.base_key, step, build) / "base.tar"
 
 
 def build_system_layer(shop: Workshop, image: ImagePlan) -> Path:
     """The base system with the packages of one role, as ``base.tar``; the base itself when there are none."""
+    step = f"packages {image.role_plan.name}"
     if not image.packages:
-        shop.progress.skip(f"packages {image.role_plan.name}", "none beyond the base system")
+        shop.progress.skip(step, "none beyond the base system")
         return build_base_layer(shop, image)
 
     def build(folder: Path) -> None:
         base_tar = build_base_layer(shop, image)
-        with shop.progress.step(f"packages {image.role_plan.name}") as step:
-            step.note = " ".join(image.packages)
+        with shop.progress.step(step) as under_way:
+            under_way.note = " ".join(image.packages)
             tar = folder / "base.tar"
             rootfs.add_packages(shop.runner, image.base, image.packages, base_tar, tar, epoch=shop.epoch)
 
-    if shop.cache.find("system", image.system_key):
-        shop.progress.skip(f"packages {image.role_plan.name}", "cached")
-    return shop.cache.get_or_build("system", image.system_key, build) / "base.tar"
+    return shop.make_layer("system", image.system_key, step, build) / "base.tar"
 
 
 def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -113,9 +124,7 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
             rootfs.build_role(shop.runner, role, system_tar, folder, epoch=shop.epoch)
             tar.unlink()
 
-    if shop.cache.find("role", image.role_key):
-        shop.progress.skip(step, "cached")
-    return shop.cache.get_or_build("role", image.role_key, build)
+    return shop.make_layer("role", image.role_key, step, build)
 
 
 def _list_disk_files(root_uuid: str) -> tuple[File, ...]:
@@ -140,9 +149,7 @@ def build_disk_layer(shop: Workshop, image: ImagePlan, role: Path) -> Path:
         with shop.progress.step(step):
             disk.build_disk(shop.runner, layout, role / "root.ext4", folder / _RAW, epoch=shop.epoch)
 
-    if shop.cache.find("disk", image.disk_key):
-        shop.progress.skip(step, "cached")
-    return shop.cache.get_or_build("disk", image.disk_key, build) / _RAW
+    return shop.make_layer("disk", image.disk_key, step, build) / _RAW
 
 
 def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role: Path, target: Path) -> None:
@@ -170,78 +177,24 @@ def put_seed_in(shop: Workshop, image: ImagePlan, seed: nodeseed.NodeSeed, raw: 
     return copy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltImage:
-    """One artifact below OUT. ``seconds`` is None when it was there already, made from the same input."""
-
-    path: str
-    size_bytes: int
-    seconds: float | None
+def bill_path(image: ImagePlan) -> str:
+    """Where an image's bill of materials lies in OUT; one for all its formats."""
+    return f"images/{image.name}.cdx.json"
 
 
-def build_images(
-    shop: Workshop, images: Sequence[ImagePlan], out: Path, *, force: bool = False
-) -> list[BuiltImage]:
-    """Build every image in every format into ``out/images``; what was made from the same input is kept.
-
-    Raises MissingToolError before any work when a program is missing, UsageError when ``out`` cannot be an
-    output folder, CommandError when a program fails.
-    """
-    require_tools(list_tools({f for image in images for f in image.formats}))
-    bootloader.check_grub_modules()
-    rootfs.choose_mode()
-    shop.cache.sweep()
-    with OutputFolder(out, cluster=images[0].cluster.name, force=force) as folder:
-        wanted = [(image, disk_format) for image in images for disk_format in image.formats]
-        missing = [
-            (image, disk_format)
-            for image, disk_format in wanted
-            if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
-        ]
-        for image in {id(image): image for image, _ in missing}.values():
-            build_role_layer(shop, image)
-        times: dict[str, float] = {}
-        with ThreadPoolExecutor(max_workers=max(1, min(len(missing), os.cpu_count() or 1))) as pool:
-            jobs = [pool.submit(_build_into, shop, folder, image, kind, times) for image, kind in missing]
-            for job in jobs:
-                job.result()
-        for image in images:
-            build_bill(shop, folder, image)
-        folder.commit(lambda path: any(path.startswith(_stem(image)) for image in images))
-    sizes = [(path, (out / path).stat().st_size) for path in (_path(*pair) for pair in wanted)]
-    return [BuiltImage(path=path, size_bytes=size, seconds=times.get(path)) for path, size in sizes]
-
-
-def _stem(image: ImagePlan) -> str:
-    return f"images/{image.name}."
-
-
-def _path(image: ImagePlan, disk_format: DiskFormat) -> str:
-    return f"images/{image.file_name(disk_format)}"
-
-
-def _build_into(
-    shop: Workshop, folder: OutputFolder, image: ImagePlan, disk_format: DiskFormat, times: dict[str, float]
-) -> None:
-    start = time.monotonic()
-    role = build_role_layer(shop, image)
-    path = _path(image, disk_format)
-    is_secret = image.seed is not None
-    with folder.make_file(path, inputs=format_key(image, disk_format), secret=is_secret) as target:
-        build_format(shop, image, disk_format, role, target)
-    times[path] = time.monotonic() - start
+def bill_key(image: ImagePlan) -> str:
+    """The id of a bill's inputs, as the manifest records it."""
+    return hash_inputs({"role": image.role_key, "name": image.name, "bill": sbom.VERSION})
 
 
 def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
     """Write the bill of materials beside the image, as ``NAME-ROLES.cdx.json``; one for all its formats."""
-    path = f"{_stem(image)}cdx.json"
-    name = image.name
-    key = hash_inputs({"role": image.role_key, "name": name, "epoch": shop.epoch, "bill": sbom.VERSION})
+    path, key = bill_path(image), bill_key(image)
     if folder.keep(path, key):
         return
     role = build_role_layer(shop, image)
     bill = sbom.Bill(
-        name=name,
+        name=image.name,
         image_id=image.role_key,
         distribution=image.cluster.image.os.value,
         packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
@@ -249,28 +202,3 @@ def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
         epoch=shop.epoch,
     )
     folder.write(path, sbom.emit_bill(bill), inputs=key)
-
-
-def render_outlook(images: Sequence[ImagePlan], cache: LayerCache) -> str:
-    """What a build would do, and which layers are cached; one line each."""
-    lines = []
-    for image in images:
-        lines.append(image.name if image.seed is not None else image.role_plan.name)
-        for kind, key in (
-            ("base", image.base_key),
-            ("system", image.system_key),
-            ("role", image.role_key),
-            ("disk", image.disk_key),
-        ):
-            lines.append(f"  {kind:5} {key}  {'cached' if cache.has(kind, key) else 'to build'}")
-        lines += [f"  {kind:5} {_path(image, kind)}" for kind in image.formats]
-    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
-
-
-def render_summary(built: Sequence[BuiltImage]) -> str:
-    """Sizes and times of a build."""
-    rows = []
-    for image in built:
-        spent = "unchanged" if image.seconds is None else f"{image.seconds:.1f} s"
-        rows.append(f"{image.size_bytes / (1 << 20):9.1f} MiB  {spent:>9}  {image.path}\n")
-    return "".join(rows)
