@@ -342,7 +342,6 @@ def test_the_default_runtime_of_old_versions_is_possible() -> None:
         ([add("network", "cni: calico")], "6:8"),
         ([add("network", "cni: flannel-etcd")], "6:8"),
         ([image("os: oraclelinux-9")], "7:13"),
-        ([image("pki: baked")], "7:14"),
         ([top("bootstrap: {method: token-file}")], "7:21"),
     ],
 )
@@ -455,3 +454,34 @@ def test_every_code_is_documented() -> None:
         assert code.title[0].islower() or code.title.split()[0].isupper()
         assert not code.title.endswith(".")
         assert code.explanation.endswith(".")
+
+
+def test_every_node_may_have_its_keys_in_its_own_image() -> None:
+    assert findings(edit(image("pki: baked"))) == []
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_keys_in_a_shared_image_are_refused_with_the_nodes_that_share_it(number: int) -> None:
+    more = [
+        f"  - {{name: worker-{n}, roles: [worker], address: 10.240.0.3{n}}}\n" for n in range(1, number + 1)
+    ]
+    (found,) = findings(edit(image("pki: baked")) + "".join(more))
+    rest = " and 2 more" if number == 3 else ""
+    assert found.code == "IMG161"
+    assert found.message == (
+        f"pki baked puts keys into the image worker, which worker-0 and worker-1{rest} would share"
+    )
+    assert (found.span and found.span.line, [span.line for span in found.also]) == (7, [14, 15])
+    assert found.hint == "use pki: seed, which gives every node its own seed"
+
+
+def test_nothing_can_be_baked_into_a_stock_image() -> None:
+    (found,) = lines(edit(image("pki: baked, mode: stock")))
+    assert found == "7:14 IMG161 pki baked needs images that imagegen builds, got mode stock"
+
+
+@pytest.mark.parametrize("choice", ["targets: [gce]", "image: {size: 8001MiB, formats: [gce]}"])
+def test_compute_engine_takes_whole_gib(choice: str) -> None:
+    text = edit(top(choice)) if "size" in choice else edit(top(choice), image("size: 8001MiB"))
+    (found,) = findings(text)
+    assert (found.code, found.hint) == ("IMG160", "for example 8GiB")

@@ -146,10 +146,11 @@ def test_ovf_describes_what_both_importers_take() -> None:
         {child.tag.partition("}")[2]: child.text for child in item}
         for item in root.iter(f"{{{ova.OVF}}}Item")
     ]
-    assert [row["ResourceType"] for row in rows] == ["3", "4", "6", "17", "10"]
+    assert [row["ResourceType"] for row in rows] == ["3", "4", "6", "5", "17", "15", "10"]
     assert {row.get("ResourceSubType") for row in rows} >= {"lsilogic", "E1000"}
-    parents = {row["Parent"] for row in rows if "Parent" in row}
-    assert parents == {row["InstanceID"] for row in rows if row["ResourceType"] == "6"}
+    by_id = {row["InstanceID"]: row["ResourceType"] for row in rows}
+    parents = {row["ResourceType"]: by_id[str(row["Parent"])] for row in rows if "Parent" in row}
+    assert parents == {"17": "6", "15": "5"}, "the disk on SCSI, the CD drive on IDE"
     for item in root.iter(f"{{{ova.OVF}}}Item"):
         tags = [child.tag for child in item]
         assert tags == sorted(tags), "the schema wants alphabetical order"

@@ -1,8 +1,9 @@
 """The appliance archive: OVF descriptor first, SHA256 manifest, streamOptimized disk.
 
 Common ground of vSphere, Workstation and VirtualBox: hardware family ``vmx-13``, an LSI Logic SCSI
-controller, an E1000 adapter, no IDE, no StorageItem or EthernetPortItem (those two are refused by one or the
-other importer).
+controller, an E1000 adapter, no StorageItem or EthernetPortItem (those two are refused by one or the other
+importer). The CD drive, for a seed ISO and for the OVF environment, is on an IDE controller without a type, as
+VMware writes it: PIIX4, which VirtualBox writes, is refused by vSphere.
 Sources: DMTF DSP0243 (OVF 1.1), VMware's "OVF Tool User's Guide".
 """
 
@@ -23,7 +24,7 @@ VMW = "http://www.vmware.com/schema/ovf"
 STREAM_OPTIMIZED = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 
 # CIM resource types, DSP1043
-_CPU, _MEMORY, _SCSI, _ETHERNET, _DISK = 3, 4, 6, 10, 17
+_CPU, _MEMORY, _IDE, _SCSI, _ETHERNET, _CD, _DISK = 3, 4, 5, 6, 10, 15, 17
 
 #: what the guest may read from the OVF environment (cloud-init's OVF data source)
 PROPERTIES = (
@@ -101,7 +102,10 @@ def _add_hardware(system: ET.Element, hardware: Hardware) -> None:
     _fields(head, VSSD, ElementName="Virtual Hardware Family", InstanceID="0",
             VirtualSystemIdentifier=hardware.name, VirtualSystemType="vmx-13")  # fmt: skip
     for values in _list_devices(hardware):
-        _fields(ET.SubElement(section, f"{{{OVF}}}Item"), RASD, **values)
+        item = ET.SubElement(section, f"{{{OVF}}}Item")
+        if values["ResourceType"] == str(_CD):
+            item.set(f"{{{OVF}}}required", "false")
+        _fields(item, RASD, **values)
     if hardware.uefi:
         config = ET.SubElement(section, f"{{{VMW}}}Config")
         config.set(f"{{{OVF}}}required", "false")
@@ -113,12 +117,15 @@ def _list_devices(hardware: Hardware) -> tuple[dict[str, str], ...]:
     cpu = {"ElementName": f"{hardware.cpus} virtual CPU", "AllocationUnits": "hertz * 10^6"}
     memory = {"ElementName": f"{hardware.memory_mib} MiB of memory", "AllocationUnits": "byte * 2^20"}
     disk = {"ElementName": "Disk 1", "HostResource": "ovf:/disk/vmdisk1", "Parent": "3"}
+    cdrom = {"ElementName": "CD-ROM 1", "Parent": "4", "AutomaticAllocation": "false"}
     network = {"ElementName": "Network 1", "Connection": "nodes", "AutomaticAllocation": "true"}
     rows = (
         (_CPU, {**cpu, "VirtualQuantity": str(hardware.cpus)}),
         (_MEMORY, {**memory, "VirtualQuantity": str(hardware.memory_mib)}),
         (_SCSI, {"ElementName": "SCSI controller", "Address": "0", "ResourceSubType": "lsilogic"}),
+        (_IDE, {"ElementName": "IDE controller", "Address": "0"}),
         (_DISK, {**disk, "AddressOnParent": "0"}),
+        (_CD, {**cdrom, "AddressOnParent": "0", "ResourceSubType": "vmware.cdrom.remotepassthrough"}),
         (_ETHERNET, {**network, "AddressOnParent": "7", "ResourceSubType": "E1000"}),
     )
     return tuple(
