@@ -91,8 +91,10 @@ class LayerCache:
         final = self.root / f"{kind}-{key}"
         handle = self._lock(final.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if handle is None:
+            # Shared, because whoever makes it keeps it: it may be a thread of this very run.
             self.tell(f"waiting for another run, which makes {final.name}")
-            handle = self._lock(final.name, fcntl.LOCK_EX)
+            _close(self._lock(final.name, fcntl.LOCK_SH))
+            return self.get_or_build(kind, key, build)
         try:
             if not final.is_dir():
                 self._build(final, build)

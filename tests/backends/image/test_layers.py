@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,20 @@ def test_a_killed_build_is_swept_and_built_again(tmp_path: Path) -> None:
     assert not cache.has("base", "k")
     assert cache.sweep() == ["base-k.partial"]
     assert (cache.get_or_build("base", "k", _write) / "made").exists()
+
+
+def test_two_threads_of_one_run_make_a_layer_once(tmp_path: Path) -> None:
+    cache = LayerCache(root=tmp_path)
+    started, made = threading.Event(), []
+
+    def build(folder: Path) -> None:
+        started.set()
+        time.sleep(0.3)
+        made.append(folder)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first = pool.submit(cache.get_or_build, "base", "k", build)
+        assert started.wait(10)
+        second = pool.submit(cache.get_or_build, "base", "k", build)
+        assert first.result(20) == second.result(20)
+    assert len(made) == 1
