@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagegen.backends.image.partitions import SECTOR, DiskLayout
-from imagegen.errors import ImagegenError
+from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.run import Runner, Tool
 
 TOOLS = (
@@ -81,13 +81,13 @@ def _write_early_config(root_uuid: str) -> str:
 
 
 def check_grub_modules() -> None:
-    """Raise ImagegenError when GRUB's modules for BIOS or UEFI are not on this machine."""
+    """Raise MissingToolError when GRUB's modules for BIOS or UEFI are not on this machine."""
     for path, package in (
         (GRUB_PC / "boot.img", "grub-pc-bin"),
         (GRUB_EFI / "moddep.lst", "grub-efi-amd64-bin"),
     ):
         if not path.exists():
-            raise ImagegenError(
+            raise MissingToolError(
                 f"{path} is missing; it is needed to make the bootloader", hint=f"apt-get install {package}"
             )
 

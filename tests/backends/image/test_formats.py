@@ -88,10 +88,8 @@ def test_gce_archive_is_an_old_gnu_sparse_tar(raw: Path, tmp_path: Path) -> None
     sums = set()
     for number in range(2):
         target = tmp_path / f"{number}.tar.gz"
-        work = tmp_path / f"work{number}"
-        work.mkdir()
         os.utime(raw, (number, number))
-        gce.write_gce_archive(Runner(), raw, target, work, epoch=EPOCH)
+        gce.write_gce_archive(Runner(), raw, target, epoch=EPOCH)
         sums.add(hashlib.sha256(target.read_bytes()).hexdigest())
     assert len(sums) == 1
     with tarfile.open(target) as archive:
@@ -112,7 +110,7 @@ def test_gce_takes_whole_gib_only(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(MIB))
     with pytest.raises(ImagegenError, match="whole GiB"):
-        gce.write_gce_archive(Runner(), disk, tmp_path / "x", tmp_path, epoch=EPOCH)
+        gce.write_gce_archive(Runner(), disk, tmp_path / "x", epoch=EPOCH)
 
 
 HARDWARE = ova.Hardware(

@@ -56,7 +56,7 @@ def write_format(
             convert.fix_vmdk(stream, image_id)
             ova.write_ova(hardware, stream, target, epoch=epoch)
         case DiskFormat.GCE:
-            gce.write_gce_archive(runner, raw, target, work, epoch=epoch)
+            gce.write_gce_archive(runner, raw, target, epoch=epoch)
         case DiskFormat.ISO:
             raise ValueError("an ISO is made from the role's root, not from its disk")
 
