@@ -119,7 +119,8 @@ class CloudInit:
         parts += [self._emit_file(node, file, shared.early_owners) for file in own]
         parts.append(f"hostname: {node.name}\nfqdn: {node.name}\n")
         tail = "".join(parts).encode()
-        network_config = emit_network_config(node, self.cluster.network).encode()
+        golden = not self._stock
+        network_config = emit_network_config(node, self.cluster.network, golden=golden).encode()
         digest = shared.digest.copy()
         digest.update(tail)
         digest.update(network_config)

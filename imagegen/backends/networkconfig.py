@@ -6,21 +6,21 @@ from functools import lru_cache
 
 from imagegen.emit import emit_yaml
 from imagegen.model.cluster import Network, Node
+from imagegen.plan.components.platform import ANY_ETHERNET
 
 #: The name of the definition. netplan takes any; cloud-init's own renderers (networkd, ifupdown) ignore a
 #: glob in ``match`` and use it as the name of the interface, so it is the one that machines without
 #: predictable names have.
 _DEFINITION = "eth0"
 
-#: eth0, ens3, enp0s3, eno1; never the interfaces that a CNI plug-in makes (cni0, cali…, flannel.1, veth…)
-_ANY_ETHERNET = "e*"
 
-
-def emit_network_config(node: Node, network: Network) -> str:
+def emit_network_config(node: Node, network: Network, *, golden: bool = False) -> str:
     """A static address when the node has one, else DHCP; IPv4 only, without waiting for router
-    advertisements.
+    advertisements. In a ``golden`` image cloud-init writes networkd's own files, where the name of the
+    definition is the pattern of interface names that networkd takes.
     """
-    text = _emit_template(network, node.address is not None, node.mac is not None)
+    definition = ANY_ETHERNET if golden else _DEFINITION
+    text = _emit_template(network, definition, node.address is not None, node.mac is not None)
     return text.replace(_ADDRESS, str(node.address)).replace(_MAC, f"'{node.mac}'")
 
 
@@ -30,8 +30,8 @@ _MAC = "NODE_MAC"
 
 
 @lru_cache(maxsize=16)
-def _emit_template(network: Network, is_static: bool, has_mac: bool) -> str:
-    device: dict[str, object] = {"match": {"macaddress": _MAC} if has_mac else {"name": _ANY_ETHERNET}}
+def _emit_template(network: Network, definition: str, is_static: bool, has_mac: bool) -> str:
+    device: dict[str, object] = {"match": {"macaddress": _MAC} if has_mac else {"name": ANY_ETHERNET}}
     if is_static:
         device |= {"dhcp4": False}
     else:
@@ -46,4 +46,4 @@ def _emit_template(network: Network, is_static: bool, has_mac: bool) -> str:
             device["routes"] = [{"to": "0.0.0.0/0", "via": str(network.gateway)}]
     if network.nameservers:
         device["nameservers"] = {"addresses": [str(server) for server in network.nameservers]}
-    return emit_yaml({"version": 2, "ethernets": {_DEFINITION: device}})
+    return emit_yaml({"version": 2, "ethernets": {definition: device}})

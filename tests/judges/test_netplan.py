@@ -11,6 +11,7 @@ import yaml
 
 from imagegen.backends.networkconfig import emit_network_config
 from imagegen.model.cluster import Cluster
+from imagegen.plan.components.platform import DROP_IN
 from tests.backends.nodeplans import make_cluster
 from tests.judges.tools import Tool
 
@@ -115,11 +116,42 @@ def test_every_renderer_of_cloud_init(
         assert unit["Network"]["DHCP"] == ("no" if name == "worker-0" else "ipv4")
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+@pytest.mark.parametrize(("name", "mac"), [("worker-0", None), ("worker-0", MAC), ("worker-1", MAC)])
+def test_the_renderer_of_golden_images(
+    suite: str, name: str, mac: str | None, request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Interfaces have predictable names there: the file must match them by pattern, and be the one that the
+    image has a drop-in for."""
+    cloud_init: Tool = request.getfixturevalue(f"cloud_init_{suite}")
+    source = tmp_path / "network-config"
+    node = dataclasses.replace(cluster.node(name), mac=mac)
+    source.write_text(emit_network_config(node, cluster.network, golden=True))
+    options: list[str | Path] = ["--network-data", source, "--kind", "yaml", "--directory", tmp_path / "out"]
+    options += ["--distro", "debian", "--output-kind", "networkd"]
+    done = cloud_init.run("devel", "net-convert", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out/etc/systemd/network").glob("*.network")
+    assert f"/etc/systemd/network/{path.name}.d" == str(Path(DROP_IN).parent)
+    unit = read_unit(path.read_text())
+    assert unit["Match"] == {"Name": "e*"} | ({"MACAddress": mac} if mac else {})
+    # bookworm's says nothing; the drop-in does
+    assert unit["Network"].get("IPv6AcceptRA", "no").lower() in {"no", "false"}
+    if name == "worker-0":
+        assert unit["Network"]["DHCP"] == "no"
+        assert unit["Address"] == {"Address": "10.240.0.21/16"}
+        assert unit["Route"] == {"Destination": "0.0.0.0/0", "Gateway": "10.240.0.1"}
+        assert unit["Network"]["DNS"] == "10.32.0.10 10.32.0.1"
+    else:
+        assert unit["Network"]["DHCP"] == "ipv4"
+
+
 def test_the_schema_of_version_2(cloud_init_sid: Tool, cluster: Cluster, tmp_path: Path) -> None:
     for name in ("worker-0", "worker-1"):
         path = tmp_path / name
-        path.write_text(config_of(cluster, name, None))
-        done = cloud_init_sid.run(
-            "schema", "--schema-type", "network-config", "--config-file", path, cwd=tmp_path
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        for golden in (False, True):
+            path.write_text(emit_network_config(cluster.node(name), cluster.network, golden=golden))
+            done = cloud_init_sid.run(
+                "schema", "--schema-type", "network-config", "--config-file", path, cwd=tmp_path
+            )
+            assert done.returncode == 0, done.stdout + done.stderr

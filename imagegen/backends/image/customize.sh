@@ -37,6 +37,21 @@ set_units() {
     done <"$work/units"
 }
 
+# our own Python modules, which a machine would compile whenever a program starts; packages have compiled theirs
+compile_python() {
+    [ -d "$root/usr/local/lib/imagegen" ] && [ -x "$root/usr/bin/python3" ] || return 0
+    in_root PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode timestamp /usr/local/lib/imagegen
+}
+
+# /usr has not changed since systemd last looked: nothing of what it would make on first boot is out of date, because
+# the packages have made it (systemd-update-done.service(8))
+mark_updated() {
+    for marker in etc/.updated var/.updated; do
+        printf 'TIMESTAMP_NSEC=%s000000000\n' "$SOURCE_DATE_EPOCH" >"$root/$marker"
+        touch --date="@$SOURCE_DATE_EPOCH" "$root/$marker"
+    done
+}
+
 # mmdebstrap keeps services from starting while packages are installed, and undoes it only after this hook
 allow_services() {
     rm -f "$root/usr/sbin/policy-rc.d"
@@ -129,9 +144,11 @@ esac
 : "${out:?}"
 add_users
 unpack_payload
+compile_python
 set_units
 save_facts
 allow_services
 clean_up
+mark_updated
 save_kernel
 unshare --mount --propagation private sh "$0" "$root" pack

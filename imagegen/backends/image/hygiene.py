@@ -74,7 +74,6 @@ HYGIENE: tuple[Hygiene, ...] = (
     Hygiene(_R, "etc/dpkg/dpkg.cfg.d/unsafe-io", "setting of the build"),
     Hygiene(_R, "usr/sbin/policy-rc.d", "services may start on the machine, though not during the build"),
     Hygiene(_R, "var/spool/cron/crontabs/*", "nobody's jobs"),
-    Hygiene(_R, "usr/lib/python3/dist-packages/__pycache__", "made again when needed"),
 )
 
 

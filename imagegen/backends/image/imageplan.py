@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from imagegen.backends.image import bootloader, rootfs
 from imagegen.backends.image.hygiene import render_table
@@ -78,7 +79,14 @@ def plan_image(
         os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
     )
     common = {"recipe": RECIPE, "epoch": epoch, "suite": base.suite, "hygiene": render_table()}
-    base_key = hash_inputs({**common, "packages": base.packages, "snapshot": base.snapshot or "latest"})
+    base_key = hash_inputs(
+        {
+            **common,
+            "packages": base.packages,
+            "snapshot": base.snapshot or "latest",
+            "initramfs": _hash_file(rootfs.INITRAMFS),
+        }
+    )
     payload = plan_payload(role_plan.items)
     packages = tuple(name for name in payload.packages if name not in base.packages)
     system_key = hash_inputs({**common, "base": base_key, "packages": packages}) if packages else base_key
@@ -89,7 +97,7 @@ def plan_image(
             "system": system_key,
             "sysusers": payload.sysusers,
             "units": payload.units,
-            "customize": hashlib.sha256(rootfs.CUSTOMIZE.read_bytes()).hexdigest(),
+            "customize": _hash_file(rootfs.CUSTOMIZE),
             "entries": [_describe(entry, digests) for entry in payload.entries],
             "size_mib": cluster.image.size_mib,
             "squashfs": has_iso,
@@ -111,6 +119,10 @@ def plan_image(
     )
 
 
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _describe(entry: Entry, digests: Digests) -> str:
     """An entry for hashing: every field but its origin, and the sum of what it brings."""
     fields = [(f.name, getattr(entry, f.name)) for f in dataclasses.fields(entry) if f.name != "origin"]
@@ -121,9 +133,17 @@ def _describe(entry: Entry, digests: Digests) -> str:
 def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
     """The id of a format's inputs, as the manifest records it."""
     key = image.disk_key if image.seed is None else _hash_seed(image.disk_key, image.seed)
-    return hash_inputs(
-        {"disk": key, "format": disk_format.value, "name": image.cluster.name, "recipe": RECIPE}
-    )
+    inputs: dict[str, object] = {
+        "disk": key,
+        "format": disk_format.value,
+        "name": image.cluster.name,
+        "recipe": RECIPE,
+    }
+    if disk_format is DiskFormat.OVA:
+        wanted = image.cluster.image
+        inputs["machine"] = [wanted.cpus, wanted.memory_mib, *wanted.firmware]
+        inputs["kubernetes"] = str(image.cluster.kubernetes.version)
+    return hash_inputs(inputs)
 
 
 def list_base_packages(role_plan: RolePlan) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from imagegen.emit import emit_unit
-from imagegen.model.cluster import Cluster, Cni, Node, ProxyMode, Role, Target
+from imagegen.model.cluster import Cluster, Cni, ImageMode, Node, ProxyMode, Role, Target
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     File,
@@ -37,7 +37,7 @@ _DAEMONS = (
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
-    items = [*_plan_clock(cluster), *_plan_swap(), *_plan_packages(cluster)]
+    items = [*_plan_clock(cluster), *_plan_swap(cluster), *_plan_packages(cluster)]
     if Role.WORKER in roles:
         items += _plan_pod_network(cluster)
     return Fragment(tuple(items))
@@ -145,7 +145,7 @@ def _time_sync_unit(service: str, user: str) -> str:
     )
 
 
-def _plan_swap() -> list[Item]:
+def _plan_swap(cluster: Cluster) -> list[Item]:
     """``swap.target`` masked stops every swap of fstab, of the GPT and of zram-generator at boot; the service
     also ends swap that a stock image switched on before the mask was there."""
     origin = _origin("the kubelet refuses to run with swap, and etcd must never wait for a page")
@@ -175,10 +175,10 @@ def _plan_swap() -> list[Item]:
             ("Install", [("WantedBy", "multi-user.target")]),
         ]
     )
-    return [
-        Unit(phase=Phase.BAKE, origin=origin, name="swap.target", content=None, state=UnitState.MASKED),
-        Unit(phase=Phase.BAKE, origin=origin, name="imagegen-swap-off.service", content=unit),
-    ]
+    mask = Unit(phase=Phase.BAKE, origin=origin, name="swap.target", content=None, state=UnitState.MASKED)
+    if cluster.image.mode is ImageMode.GOLDEN:
+        return [mask]
+    return [mask, Unit(phase=Phase.BAKE, origin=origin, name="imagegen-swap-off.service", content=unit)]
 
 
 def _plan_packages(cluster: Cluster) -> list[Item]:

@@ -15,6 +15,9 @@ from imagegen.plan.items import File, Fragment, Item, Origin, Package, Phase, Sy
 
 _NOTHING = Fragment()
 
+#: eth0, ens3, enp0s3, eno1; never the interfaces that a CNI plug-in makes (cni0, cali…, flannel.1, veth…)
+ANY_ETHERNET = "e*"
+
 _PACKAGES = (
     ("systemd-sysv", "the init system"),
     ("udev", "devices get their names"),
@@ -23,7 +26,6 @@ _PACKAGES = (
     ("e2fsprogs", "the root file system is checked and grows on first boot"),
     ("cloud-guest-utils", "growpart: the root partition grows on first boot"),
     ("cloud-init", "the seed is read on first boot"),
-    ("netplan.io", "cloud-init hands the network configuration to it unchanged"),
     ("systemd-resolved", "name servers of DHCP and of the seed end in one place"),
 )
 
@@ -45,7 +47,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "seed_random", "bootcmd", "write_files", "growpart", "resizefs", "disk_setup", "mounts",
         "set_hostname", "update_hostname", "ca_certs", "users_groups", "ssh",
     ),
-    "cloud_config_modules": ("set_passwords", "timezone", "runcmd"),
+    # not set_passwords: there are none, and it restarts the SSH server to say so
+    "cloud_config_modules": ("timezone", "runcmd"),
     "cloud_final_modules": (
         "write_files_deferred", "scripts_per_boot", "scripts_per_instance", "scripts_user",
         "ssh_authkey_fingerprints", "final_message",
@@ -121,7 +124,8 @@ def _plan_cloud_init(cluster: Cluster) -> Iterator[Item]:
                 # A new network card must not rewrite the network under a running pod network.
                 "updates": {"network": {"when": ["boot-new-instance"]}},
                 "disable_root": True,
-                "ssh_pwauth": False,
+                # straight to networkd: netplan would reload systemd in the middle of a first boot
+                "system_info": {"network": {"renderers": ["networkd"]}},
                 "users": [],
             }
         ),
@@ -130,15 +134,28 @@ def _plan_cloud_init(cluster: Cluster) -> Iterator[Item]:
 
 
 def _plan_network() -> Iterator[Item]:
-    why = "the network comes from the seed, through netplan and networkd"
+    why = "the network comes from the seed, through cloud-init and networkd"
     for name in ("systemd-networkd.service", "systemd-resolved.service"):
         yield Unit(phase=Phase.BAKE, origin=_origin(why), name=name, content=None, state=UnitState.ENABLED)
+    yield _file(
+        DROP_IN,
+        emit_unit([(section, list(keys.items())) for section, keys in _LEFT_OUT.items()]),
+        "no waiting for link-local addresses; leases follow the hardware address",
+    )
     yield Symlink(
         phase=Phase.BAKE,
         origin=_origin("programs ask resolved"),
         path="/etc/resolv.conf",
         target="/run/systemd/resolve/stub-resolv.conf",
     )
+
+
+#: what cloud-init's renderer leaves out of the seed's network-config, beside the file that it makes of it
+DROP_IN = f"/etc/systemd/network/10-cloud-init-{ANY_ETHERNET}.network.d/10-imagegen.conf"
+_LEFT_OUT = {
+    "Network": {"LinkLocalAddressing": "no", "IPv6AcceptRA": "no"},
+    "DHCPv4": {"ClientIdentifier": "mac"},
+}
 
 
 def _file(path: str, text: str, reason: str) -> File:
