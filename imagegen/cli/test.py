@@ -1,17 +1,25 @@
-"""``imagegen test``: checks made from the plan, on an image."""
+"""``imagegen test``: checks made from the plan, on an image or on the nodes of a running cluster."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imagegen.cli.check import count
 from imagegen.cli.inputs import read_plan_aloud
-from imagegen.cli.options import CLUSTER_FILE, format_option, profiles_option, require_known, role_option
+from imagegen.cli.options import (
+    CLUSTER_FILE,
+    format_option,
+    node_option,
+    profiles_option,
+    require_known,
+    role_option,
+    secrets_option,
+)
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import printable
@@ -23,8 +31,11 @@ if TYPE_CHECKING:
     from imagegen.verify.suite import Answer
 
 
+_FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+
+
 @click.command("test", cls=Verb)
-@click.argument("image", metavar="IMAGE", type=click.Path(exists=True, path_type=Path))
+@click.argument("subject", metavar="IMAGE|CLUSTER", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "-c",
     "--cluster",
@@ -35,10 +46,71 @@ if TYPE_CHECKING:
     help="The cluster file that the image was built from.",
 )
 @role_option
-@format_option()
+@node_option(multiple=True)
+@click.option(
+    "--only",
+    type=click.Choice(["suite", "smoke"]),
+    help="suite: the nodes, over ssh; smoke: the cluster, through its API.",
+)
+@click.option(
+    "--kubeconfig", metavar="FILE", type=_FILE, help="The admin's kubeconfig of a cluster elsewhere."
+)
+@click.option(
+    "--ssh-user", metavar="USER", help="Who logs in to nodes elsewhere; default access.user. Must have sudo."
+)
+@click.option("--ssh-key", metavar="FILE", type=_FILE, help="The private key for nodes elsewhere.")
+@click.option("--ssh-config", metavar="FILE", type=_FILE, help="An ssh configuration for nodes elsewhere.")
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="NODE=ADDRESS",
+    help="Where a node elsewhere is, when the cluster file does not say it; may be repeated.",
+)
+@click.option("--disruptive", is_flag=True, help="Let a worker die, and see that its pods move.")
+@click.option(
+    "--patience",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=180.0,
+    show_default=True,
+    help="How long the smoke test waits for one thing to happen.",
+)
+@secrets_option
+@format_option("text", "json", "junit")
 @profiles_option
 @click.pass_context
 def command(
+    ctx: click.Context,
+    /,
+    subject: Path,
+    cluster: Path,
+    role: str | None,
+    form: str,
+    profile_dirs: tuple[Path, ...],
+    **words: Any,
+) -> None:
+    """Check a golden IMAGE, without booting it, or the running nodes of CLUSTER, against the plan.
+
+    Files, directories, links, executables, packages, units, users, groups, sysctls and modules must be as
+    the plan says. An image must hold nothing of its build; its set of roles follows from the file's name, or
+    is given with --role, and owners are checked when root does it.
+
+    On running nodes, services must run, ports equal the port table, nothing has failed, the clock is
+    synchronised; then a smoke test deploys pods, a service and a rollout. The nodes are those of "imagegen
+    up", or any that ssh and a kubeconfig reach. Exit code 1 when a check fails.
+    """
+    from imagegen.cli.testcluster import ClusterTest, run_cluster_test
+
+    if subject.suffix in (".yaml", ".yml") or (subject / CLUSTER_FILE).is_file():
+        file = subject / CLUSTER_FILE if subject.is_dir() else subject
+        ctx.exit(
+            run_cluster_test(ClusterTest(cluster=file, profile_dirs=profile_dirs, **words), form, ctx.obj)
+        )
+    _test_image(ctx, subject, cluster, role, form, profile_dirs)
+
+
+def _test_image(
     ctx: click.Context,
     image: Path,
     cluster: Path,
@@ -46,17 +118,16 @@ def command(
     form: str,
     profile_dirs: tuple[Path, ...],
 ) -> None:
-    """Check a golden IMAGE against the plan, without booting it.
+    from imagegen.verify.outcomes import Outcome, emit_junit
 
-    Files, directories, links, executables, packages, units, users, groups, sysctls and modules must be as
-    the plan says, and nothing of the build may be left. The set of roles follows from the file's name, or is
-    given with --role. Owners are checked when root does it. Exit code 1 when a check fails.
-    """
     terminal: Terminal = ctx.obj
     plan = read_plan_aloud(cluster, profile_dirs, terminal)
     answers = _ask(image, *_choose_role(image, role, plan), terminal)
     failed = [answer for answer in answers if not answer.passed]
-    if form == "json":
+    if form == "junit":
+        outcomes = [Outcome(place=image.name, name=a.name, problem=a.problem) for a in answers]
+        terminal.data(emit_junit(f"imagegen test {image.name}", outcomes))
+    elif form == "json":
         rows = [{"check": a.name, "passed": a.passed, "problem": a.problem} for a in answers]
         terminal.data(emit_json({"image": str(image), "checks": rows}))
     else:

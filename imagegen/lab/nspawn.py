@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.backends.image.layers import LayerCache, default_layer_root
+from imagegen.backends.image.layers import LayerCache, default_layer_root, hash_inputs
 from imagegen.errors import UsageError
 from imagegen.lab import nspawncgroups
 from imagegen.lab.engine import NodeBoot
@@ -25,6 +25,7 @@ from imagegen.lab.network import LabNetwork
 from imagegen.lab.networkplan import BRIDGE
 from imagegen.lab.nspawnnode import write_node
 from imagegen.lab.processes import Process, find_process, list_children
+from imagegen.lab.state import read_boot_id
 from imagegen.model.cluster import Cluster, ImageMode
 from imagegen.run import Background, CommandError, Runner, Tool, require_tools
 from imagegen.verify.roots import unpack_root
@@ -90,7 +91,7 @@ class NspawnEngine:
 
     def __init__(self, runner: Runner, cache: LayerCache | None = None) -> None:
         self._runner = runner
-        self._cache = cache or LayerCache(root=default_layer_root())
+        self._cache = cache or LayerCache(root=default_layer_root(), is_durable=False)
         self._is_tried = False
 
     def check(self, cluster: Cluster) -> None:
@@ -162,9 +163,11 @@ def unpack_tree(runner: Runner, image: Path, cache: LayerCache) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
             unpack_root(runner, image, Path(name), set_ids=True).rename(folder / "root")
 
+    # thousands of small files take minutes to reach a busy disk: a tree is good until this machine's next
+    # start, and need not be there after a crash
     with open(image, "rb") as stream:
-        key = hashlib.file_digest(stream, "sha256").hexdigest()[:24]
-    return cache.get_or_build("tree", key, build) / "root"
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return cache.get_or_build("tree", hash_inputs({"image": digest, "boot": read_boot_id()}), build) / "root"
 
 
 def try_nspawn(runner: Runner) -> None:

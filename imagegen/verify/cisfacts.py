@@ -8,16 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from imagegen.content import Content
 from imagegen.errors import ImagegenError
+from imagegen.model.version import Version
 from imagegen.plan.items import Directory, File, Unit
 from imagegen.plan.plan import NodePlan
-from imagegen.verify.cis import CisCheck, Facts, FileFact, Verdict, judge
+from imagegen.verify.cis import CisCheck, Facts, FileFact, Verdict, judge, list_cis_checks
+from imagegen.verify.outcomes import Outcome
 
 #: programs with a configuration file, and the flag that names it
 _CONFIG_FLAGS = {
@@ -131,3 +133,18 @@ def _read_exec_start(text: str) -> dict[str, str]:
             name, equals, value = word[2:].partition("=")
             flags[name] = value if equals else "true"
     return flags
+
+
+def check_benchmark(node: NodePlan, version: Version, run_script: Callable[[str], str]) -> Iterator[Outcome]:
+    """The benchmark on a running node as outcomes; a waived check is skipped with its reason.
+
+    ``run_script`` as for ``judge_node``.
+    """
+    for verdict in judge_node(list_cis_checks(node, version), run_script):
+        check = verdict.check
+        yield Outcome(
+            place=node.node.name,
+            name=f"CIS {check.id}: {check.title}",
+            problem="" if verdict.passed else verdict.problem,
+            skipped=f"waived: {verdict.waiver}" if verdict.waiver else "",
+        )

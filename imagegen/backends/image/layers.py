@@ -56,6 +56,8 @@ class LayerCache:
 
     root: Path
     tell: Callable[[str], None] = _say_nothing
+    #: whether a layer must outlive a crash of this machine; if not, its key must change with every start
+    is_durable: bool = True
     _uses: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
@@ -116,7 +118,8 @@ class LayerCache:
         partial.mkdir()
         try:
             build(partial)
-            _sync_tree(partial)
+            if self.is_durable:
+                _sync_tree(partial)
             partial.rename(final)
         except BaseException:
             remove_tree(partial)
