@@ -356,8 +356,10 @@ def _switch_on(lab: LabCluster) -> None:
     lab.network.start()
     lab.state.network, lab.state.api_port = lab.network.process, lab.network.api_port
     write_state(lab.folder.state, lab.state)
+    lab.network.release()
     try:
-        write_kubeconfig(lab.folder, lab.cluster, lab.network.api_port)
+        if lab.network.api_port:
+            write_kubeconfig(lab.folder, lab.cluster, lab.network.api_port)
         config = emit_ssh_config(lab.folder, lab.cluster.access.user, lab.network.plan.address_of)
         lab.folder.ssh_config.write_text(config, encoding="utf-8")
         for node in lab.nodes:

@@ -27,6 +27,8 @@ from imagegen.run import Background, Runner
 
 CONFIGURATION = "gate.json"
 SOCKET = "gate.sock"
+#: what is written to the leash before it is let go
+RELEASE = b"go"
 
 _CONNECT_SECONDS = 10.0
 _REQUEST_BYTES = 16384
@@ -37,7 +39,7 @@ Target = tuple[str, int]
 
 
 def main(folder: Path) -> None:
-    """Serve until SIGTERM, or until whoever started us is gone when they asked for that."""
+    """Serve until SIGTERM, or until whoever started us is gone without having released us."""
     os.chdir(folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan: dict[str, Any] = json.loads(Path(CONFIGURATION).read_text(encoding="utf-8"))
@@ -85,8 +87,7 @@ async def _serve(plan: dict[str, Any], names: Background) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    if plan.get("leash") is not None:
-        loop.add_reader(plan["leash"], over.set)
+    loop.add_reader(plan["leash"], _feel_leash, plan["leash"], over)
     for address in plan["addresses"]:
         own = address.partition("/")[0]
         await loop.create_datagram_endpoint(lambda: _TimeServer(plan["clock_offset"]), local_addr=(own, 123))
@@ -110,6 +111,13 @@ async def _serve(plan: dict[str, Any], names: Background) -> None:
             await asyncio.wait_for(over.wait(), _REAP_SECONDS)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(SOCKET)
+
+
+def _feel_leash(leash: int, over: asyncio.Event) -> None:
+    """The other end was closed by whoever holds it, or by the end of their process."""
+    asyncio.get_running_loop().remove_reader(leash)
+    if os.read(leash, len(RELEASE)) != RELEASE:
+        over.set()
 
 
 def _reap(names: Background) -> None:

@@ -42,8 +42,8 @@ _LOG = "gate.log"
 class LabNetwork:
     """A private network with its bridge, taps, DHCP, DNS, time and metadata.
 
-    As a context manager it ends with the block, and with our process even when that is killed. ``start`` with
-    ``tied=False`` leaves it running for later commands, which ``attach`` to it.
+    As a context manager it ends with the block, and with our process even when that is killed. After
+    ``start`` and ``release`` it goes on for later commands, which ``attach`` to it.
     """
 
     def __init__(self, plan: NetworkPlan, folder: Path, runner: Runner | None = None) -> None:
@@ -57,7 +57,7 @@ class LabNetwork:
     # --- its life ---
 
     def __enter__(self) -> LabNetwork:
-        self.start(tied=True)
+        self.start()
         return self
 
     def __exit__(
@@ -72,8 +72,8 @@ class LabNetwork:
             raise LabError("the lab's network is not running")
         return self._process
 
-    def start(self, *, tied: bool = False) -> None:
-        """Make the network and wait until it answers. ``tied``: it ends with our process.
+    def start(self) -> None:
+        """Make the network and wait until it answers. It ends with our process until it is released.
 
         Raises MissingToolError when a program is missing, LabError with the network's own words when it
         cannot be made.
@@ -85,11 +85,10 @@ class LabNetwork:
         with contextlib.ExitStack() as stack:
             configuration = self.plan.as_dict()
             handles = self._open_ports(configuration, stack)
-            if tied:
-                end, self._leash = os.pipe()
-                stack.callback(os.close, end)
-                configuration["leash"] = end
-                handles.append(end)
+            end, self._leash = os.pipe()
+            stack.callback(os.close, end)
+            configuration["leash"] = end
+            handles.append(end)
             self._write_configuration(configuration)
             who = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
             argv = ["unshare", *who, "--net", "--pid", "--fork", "--kill-child", "--"]
@@ -123,6 +122,12 @@ class LabNetwork:
         path = self.folder / gate.CONFIGURATION
         path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
         path.chmod(0o600)
+
+    def release(self) -> None:
+        """Let the network go on without us; to be called when it is written down where to find it."""
+        os.write(self._leash, gate.RELEASE)
+        os.close(self._leash)
+        self._leash = -1
 
     def attach(self, process: Process, api_port: int) -> None:
         """Use a network that another process of ours started."""

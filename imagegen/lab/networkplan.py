@@ -99,6 +99,7 @@ def plan_network(cluster: Cluster, *, api_port: int = 0, clock_offset: float = 0
             leases.append(Lease(mac=macs[node.name], address=address, name=node.name))
     gateway = str(cluster.network.gateway) if cluster.network.gateway is not None else _take(free, None)
     own, names, relays = _plan_services(cluster, addresses, gateway)
+    api = _list_api_targets(cluster, addresses)
     length = cluster.network.nodes.prefixlen
     in_range = [f"{a}/{length}" for a in own if ip_address(a) in cluster.network.nodes]
     others = [f"{a}/32" for a in own if ip_address(a) not in cluster.network.nodes]
@@ -107,7 +108,7 @@ def plan_network(cluster: Cluster, *, api_port: int = 0, clock_offset: float = 0
         taps=tuple(f"tap{number}" for number in range(len(nodes))),
         leases=tuple(leases),
         names=names,
-        relays=(Relay(port=api_port, targets=_list_api_targets(cluster, addresses)), *relays),
+        relays=(*([Relay(port=api_port, targets=api)] if api else []), *relays),
         clock_offset=clock_offset,
         tap_of={node.name: f"tap{number}" for number, node in enumerate(nodes)},
         address_of=addresses,
@@ -162,9 +163,10 @@ def _plan_services(
     relays: tuple[Relay, ...] = ()
     endpoint = cluster.endpoint
     targets = _list_masters(cluster, addresses)
-    if not _is_address(endpoint.host):
-        names[endpoint.host] = _list_api_targets(cluster, addresses)[0][0]
-    elif endpoint.host not in of_nodes:
+    outer = _list_api_targets(cluster, addresses)
+    if outer and not _is_address(endpoint.host):
+        names[endpoint.host] = outer[0][0]
+    elif targets and endpoint.host not in of_nodes:
         own.append(endpoint.host)
         relays = (Relay(address=endpoint.host, port=endpoint.port, targets=targets),)
     own.append(METADATA_ADDRESS)
@@ -177,7 +179,7 @@ def _list_masters(cluster: Cluster, addresses: dict[str, str]) -> tuple[tuple[st
 
 
 def _list_api_targets(cluster: Cluster, addresses: dict[str, str]) -> tuple[tuple[str, int], ...]:
-    """The endpoint when a node has it, else the load balancers, else the masters."""
+    """The endpoint when a node has it, else the load balancers, else the masters; none without masters."""
     endpoint = cluster.endpoint
     if endpoint.host in set(addresses.values()):
         return ((endpoint.host, endpoint.port),)

@@ -215,7 +215,7 @@ def test_a_killed_user_takes_the_network_along(tmp_path: Path) -> None:
 def test_a_network_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     twice = NetworkPlan(addresses=("10.77.0.1/24", "10.77.0.1/24"))
     with pytest.raises(LabError, match=r"network could not be made\n(.*\n)*.*ddress already"):
-        LabNetwork(twice, tmp_path).start(tied=True)
+        LabNetwork(twice, tmp_path).start()
 
 
 def test_a_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
