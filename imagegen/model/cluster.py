@@ -185,6 +185,9 @@ class Image:
     #: Debian or Ubuntu archive snapshot as ``YYYYMMDDTHHMMSSZ``, or None for the archive of today
     snapshot: str | None
     packages: tuple[str, ...]
+    #: of the machine that an appliance archive describes; None: what its roles need
+    cpus: int | None = None
+    memory_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

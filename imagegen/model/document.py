@@ -247,6 +247,18 @@ class ImageSection(Section):
     size: Annotated[int, SIZE] = _key(
         "The size of the system disk.", default=8192, spelt="8GiB", examples=["20GiB"]
     )
+    cpus: Annotated[int | None, WHOLE_NUMBER] = _key(
+        "Processors of the machine that an OVA describes. Default: what its roles need.",
+        default=None,
+        examples=[4],
+        ge=1,
+        le=128,
+    )
+    memory: Annotated[int | None, SIZE] = _key(
+        "Memory of the machine that an OVA describes. Default: what its roles need.",
+        default=None,
+        examples=["8GiB"],
+    )
     firmware: tuple[Annotated[Firmware, choice_of(Firmware)], ...] = _key(
         "What the image boots on.",
         default=(Firmware.BIOS, Firmware.UEFI),

@@ -85,6 +85,8 @@ def resolve_cluster(draft: Draft, file: str, profile_dirs: tuple[str, ...]) -> R
             formats=image.formats,
             snapshot=image.snapshot,
             packages=image.packages,
+            cpus=image.cpus,
+            memory_mib=image.memory,
         ),
         targets=document.targets,
         access=Access(

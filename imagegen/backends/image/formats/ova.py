@@ -1,9 +1,7 @@
 """The appliance archive: OVF descriptor first, SHA256 manifest, streamOptimized disk.
 
-Common ground of vSphere, Workstation and VirtualBox: hardware family ``vmx-13``, an LSI Logic SCSI
-controller, an E1000 adapter, no StorageItem or EthernetPortItem (those two are refused by one or the other
-importer). The CD drive, for a seed ISO and for the OVF environment, is on an IDE controller without a type, as
-VMware writes it: PIIX4, which VirtualBox writes, is refused by vSphere.
+Common ground of vSphere, Workstation and VirtualBox: family ``vmx-13``, LSI Logic SCSI, E1000, an IDE controller
+without a type for the CD drive (vSphere refuses VirtualBox's PIIX4), no StorageItem or EthernetPortItem.
 Sources: DMTF DSP0243 (OVF 1.1), VMware's "OVF Tool User's Guide".
 """
 

@@ -6,14 +6,21 @@ from pathlib import Path
 
 from imagegen.backends.image.formats import convert, gce, ova
 from imagegen.backends.image.imageplan import ImagePlan
-from imagegen.model.cluster import DiskFormat, Firmware
+from imagegen.model.cluster import DiskFormat, Firmware, Role
 from imagegen.run import Runner
 
 TOOLS = convert.TOOLS
 
 _LSI = "adapter_type=lsilogic"
-#: the size of the virtual machine that an OVA describes
-_CPUS, _MEMORY_MIB = 2, 2048
+#: Processors and MiB of memory by role: kubeadm's minimum for a control plane with room to grow, etcd's
+#: "small cluster" (etcd.io, Hardware recommendations), and little for what only forwards.
+_NEEDS = {
+    Role.BASE: (1, 1024),
+    Role.ETCD: (2, 4096),
+    Role.MASTER: (2, 4096),
+    Role.WORKER: (2, 4096),
+    Role.LB: (1, 1024),
+}
 
 
 def write_format(
@@ -62,12 +69,12 @@ def write_format(
 
 
 def _describe_hardware(raw: Path, image: ImagePlan) -> ova.Hardware:
-    name = f"{image.cluster.name}-{image.role_plan.name}".replace("+", "-")
+    wanted, needs = image.cluster.image, [_NEEDS[role] for role in image.role_plan.roles]
     return ova.Hardware(
-        name=name,
+        name=image.name.replace("+", "-"),
         description=f"Kubernetes {image.cluster.kubernetes.version}: {', '.join(image.role_plan.roles)}",
-        cpus=_CPUS,
-        memory_mib=_MEMORY_MIB,
+        cpus=wanted.cpus or max(cpus for cpus, _ in needs),
+        memory_mib=wanted.memory_mib or sum(mib for _, mib in needs),
         disk_bytes=raw.stat().st_size,
-        uefi=image.cluster.image.firmware == (Firmware.UEFI,),
+        uefi=wanted.firmware == (Firmware.UEFI,),
     )
