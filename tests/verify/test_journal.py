@@ -19,6 +19,7 @@ NEW, OLD = Version(1, 36, 4), Version(1, 20, 2)
         "Error: unknown flag: --network-plugin",
         "Flag --port has been deprecated, see --secure-port instead.",
         "unrecognized feature gate: Sidecar",
+        "I1121 deprecated_insecure_serving.go:53] Serving insecurely on [::]:10252",
         "W1121 server.go:437] using lenient decoding as strict decoding failed",
     ],
 )
@@ -41,3 +42,4 @@ def test_a_fault_is_told_once() -> None:
 
 def test_sound_lines_are_no_faults() -> None:
     assert find_faults("kubelet", NEW, 'I0101 kubelet.go:1] "Starting" field="unknown"\n') == []
+    assert find_faults("kubelet", NEW, "Event{DeprecatedSource:{ },DeprecatedCount:0}") == []
