@@ -13,32 +13,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.clusters import write_cluster
+from benchmarks.images import measure_images
 from benchmarks.process import Cost, run_best, run_measured
+from benchmarks.rows import Row, say
 
 HERE = Path(__file__).parent
 IMAGEGEN = Path(sys.executable).with_name("imagegen")
 SMALL, LARGE = 100, 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured value; ``target`` is None for what is only told."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    at_least: bool = False
-
-    @property
-    def is_missed(self) -> bool:
-        if self.target is None:
-            return False
-        return self.value < self.target if self.at_least else self.value > self.target
 
 
 def main() -> None:
@@ -46,19 +31,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--large", type=int, default=LARGE, help="nodes of the large cluster")
     parser.add_argument("--loop", type=int, default=40, help="nodes of the shell loop")
+    parser.add_argument("--only", choices=("text", "images"), help="leave out the other half")
     parser.add_argument(
-        "--write", action="store_true", help="keep the results in benchmarks/results.json and .md"
+        "--times", type=int, default=2, help="first builds of an image, of which the best counts"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="keep the results in benchmarks/results*.json and .md"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="imagegen-bench-") as folder:
-        rows = list(measure_all(Path(folder), options.large, options.loop))
-    text = render_markdown(rows)
-    sys.stdout.write(text)
-    if options.write:
-        (HERE / "results.md").write_text(text)
-        facts = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
-        (HERE / "results.json").write_text(json.dumps(facts, indent=2) + "\n")
-    missed = [row.name for row in rows if row.is_missed]
+        measured: dict[str, list[Row]] = {}
+        if options.only != "images":
+            measured["results"] = list(measure_all(Path(folder), options.large, options.loop))
+        if options.only != "text":
+            measured["results-images"] = list(measure_images(Path(folder) / "images", options.times))
+    for name, rows in measured.items():
+        text = render_markdown(rows)
+        sys.stdout.write(text)
+        if options.write and rows:
+            (HERE / f"{name}.md").write_text(text)
+            facts = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
+            (HERE / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    missed = [row.name for rows in measured.values() for row in rows if row.is_missed]
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")
 
@@ -136,10 +130,6 @@ def render_markdown(rows: list[Row]) -> str:
 def describe_machine() -> str:
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     return f"{os.cpu_count()} processors, {system}"
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text} …\n")
 
 
 if __name__ == "__main__":

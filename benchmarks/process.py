@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,11 @@ class Cost:
     peak_mib: float
 
 
-def run_measured(argv: Sequence[str | Path], *, cwd: Path) -> Cost:
-    """Run to the end, output to ``cwd/log``; raises SystemExit when the program fails."""
+def run_measured(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None) -> Cost:
+    """Run to the end, output to ``cwd/log``; raises SystemExit when the program fails.
+
+    ``env`` is added to our own environment.
+    """
     log = cwd / "log"
     start = time.perf_counter()
     child = os.fork()
@@ -30,7 +33,8 @@ def run_measured(argv: Sequence[str | Path], *, cwd: Path) -> Cost:
         for stream in (1, 2):
             os.dup2(handle, stream)
         try:
-            os.execvp(argv[0], [os.fspath(word) for word in argv])  # noqa: S606 - ours, by full path
+            words = [os.fspath(word) for word in argv]
+            os.execvpe(argv[0], words, os.environ | dict(env or {}))  # noqa: S606 - ours, by full path
         except OSError:
             os._exit(127)
     _, status, usage = os.wait4(child, 0)
@@ -40,6 +44,8 @@ def run_measured(argv: Sequence[str | Path], *, cwd: Path) -> Cost:
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def run_best(argv: Sequence[str | Path], *, cwd: Path, times: int) -> Cost:
+def run_best(
+    argv: Sequence[str | Path], *, cwd: Path, times: int, env: Mapping[str, str] | None = None
+) -> Cost:
     """The quickest of several runs: what the program costs when nothing else disturbs it."""
-    return min((run_measured(argv, cwd=cwd) for _ in range(times)), key=lambda cost: cost.wall)
+    return min((run_measured(argv, cwd=cwd, env=env) for _ in range(times)), key=lambda cost: cost.wall)
