@@ -9,6 +9,12 @@ folder=$1 tree=$2 group=$3
 name=${4:-} bridge=${5:-}
 [ $# -lt 5 ] || shift 5
 
+# A cgroup weighs as much as one process, and this one holds a cluster.
+weigh() {
+    [ ! -e "$1/cpu.shares" ] || echo 20480 >"$1/cpu.shares"
+    [ ! -e "$1/cpu.weight" ] || echo 2000 >"$1/cpu.weight"
+}
+
 # One cgroup in every hierarchy: the only one there is, or (version 1) one for each controller.
 make_cgroups() {
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
@@ -21,6 +27,7 @@ make_cgroups() {
             place=$place/$part
             mkdir -p "$place"
         done
+        weigh "${place%/*}"
         echo $$ >"$place/cgroup.procs"
         return
     fi
@@ -36,6 +43,7 @@ make_cgroups() {
                 echo 1 >"$part/cgroup.clone_children"
             done
         fi
+        weigh "${place%/*}"
         echo $$ >"$place/cgroup.procs"
     done
 }
