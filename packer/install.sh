@@ -140,12 +140,11 @@ put_downloads() {
     done <"${here}/images"
 }
 
-# units: ACTION UNIT. Nothing is started: the machine is switched off next.
+# units: ACTION UNIT. Nothing is started or loaded again: the machine is switched off next.
 set_units() {
     [ -s "${here}/units" ] || return 0
-    systemctl daemon-reload
     while read -r action unit; do
-        systemctl --quiet "${action}" "${unit}" </dev/null || fail "systemctl ${action} ${unit} failed: see 'systemctl status ${unit}'"
+        systemctl --quiet --no-reload "${action}" "${unit}" </dev/null || fail "cannot ${action} ${unit}"
     done <"${here}/units"
 }
 

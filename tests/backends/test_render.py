@@ -104,6 +104,8 @@ class TestOutput:
             "manifest.json",
             "kubeconfigs/admin.kubeconfig",
             "kubeconfigs/super-admin.kubeconfig",
+            "handover/qemu.sh",
+            "handover/terraform.tfvars.json",
         }
         assert set(read_all(rendered)) == wanted
 

@@ -37,6 +37,8 @@ class TestOutput:
             "manifest.json",
             "kubeconfigs/admin.kubeconfig",
             "kubeconfigs/super-admin.kubeconfig",
+            "handover/qemu.sh",
+            "handover/terraform.tfvars.json",
         }
         for text in ("worker-1", "seed.iso", "KiB", "next:", "back up", str(out)):
             assert text in done.err
@@ -61,7 +63,15 @@ class TestOutput:
         assert "0 written" in done.err
         assert (_files(out), _files(quickstart.parent / "secrets")) == (first, secrets)
         assert imagegen("render", quickstart, "-o", out).code == 0
-        assert _files(out) == first
+        second = _files(out)
+        assert {path for path in second if path not in first} == {
+            path for path in second if path.startswith("packer/")
+        }
+        assert {path: body for path, body in second.items() if path in first} | {
+            "manifest.json": b""
+        } == first | {"manifest.json": b""}
+        assert "0 written" in imagegen("seed", quickstart, "-o", out).err, "seed leaves Packer builds alone"
+        assert _files(out) == second
 
     def test_only_some_nodes(self, imagegen: Imagegen, quickstart: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -1,0 +1,244 @@
+"""Runs Packer: verified parts in place, a throw-away key in a private folder, the image into OUT.
+
+A build that fails leaves no machine and no image, only two logs that say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.backends.image.layers import default_layer_root, hash_inputs
+from imagegen.backends.output import OutputFolder
+from imagegen.backends.packer.folder import BUILDERS, PackerFolder
+from imagegen.backends.packer.versions import PackerStyle
+from imagegen.errors import ImagegenError, UsageError
+from imagegen.fetch import FetchResult
+from imagegen.fetch.images import parse_reference
+from imagegen.kubernetes.releases import Part
+from imagegen.model.cluster import Target
+from imagegen.plan.parts import make_download
+from imagegen.progress import SILENT, Progress
+from imagegen.run import Background, Runner, Tool, require_tools
+
+TOOLS = (
+    Tool(
+        name="packer",
+        package="packer",
+        purpose="build images with Packer (or a newer one from its maker)",
+        version_arguments=("version",),
+    ),
+    Tool(
+        name="ssh-keygen",
+        package="openssh-client",
+        purpose="make the throw-away key of a Packer build",
+        version_arguments=("-?",),
+    ),
+    Tool(
+        name="ssh", package="openssh-client", purpose="test the finished machine", version_arguments=("-V",)
+    ),
+)
+
+#: an installer over a slow line, in emulation
+_TIMEOUT_SECONDS = 4 * 3600.0
+_LOG = "packer.log"
+_CONSOLE = "console.log"
+#: where a builder's image is, below its output folder; None where it stays in the cloud
+_RESULTS = {
+    "qemu": "qcow2",
+    "virtualbox-iso": "ova",
+    "virtualbox-ovf": "ova",
+    "vmware-iso": "ova",
+    "vmware-vmx": "ova",
+    "googlecompute": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackerJob:
+    """What to run. ``builder`` as in ``qemu.cloud``; ``variables`` win over everything that imagegen says."""
+
+    builder: str
+    variables: Mapping[str, str]
+    out: Path
+    cluster: str
+    force: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackerResult:
+    """``path`` below OUT, or None when the image is in a cloud."""
+
+    roles: str
+    path: str | None
+    size_bytes: int
+
+
+def choose_builder(wanted: str | None, targets: Sequence[Target]) -> str:
+    """The builder by name, or the first of the cluster's targets; raises UsageError for an unknown one."""
+    known = [builder for target in targets for builder in BUILDERS[target]]
+    if wanted is None:
+        return known[0]
+    if wanted not in known:
+        raise UsageError(
+            f"there is no builder {wanted!r} for the targets of this cluster",
+            hint=f"one of: {', '.join(known)}; other targets are added in the cluster file",
+        )
+    return wanted
+
+
+def read_style(runner: Runner) -> PackerStyle:
+    """Which Packer is installed, by what it says of itself."""
+    require_tools(TOOLS)
+    said = runner.run(["packer", "version"], env=_make_environment(), timeout=60).stdout
+    found = re.search(r"v(\d+)\.(\d+)", said)
+    if found is None:
+        raise ImagegenError(f"packer does not say its version: {said.strip()[:80]!r}")
+    is_old = (int(found[1]), int(found[2])) < (1, 7)
+    return PackerStyle.COMPAT if is_old else PackerStyle.CURRENT
+
+
+#: what Packer and its plug-ins may be told through the environment
+_PASSED = ("PACKER_", "PKR_VAR_", "GOOGLE_", "CLOUDSDK_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def _make_environment() -> dict[str, str]:
+    """Base images are cached beside our own downloads; nobody is asked whether there is a newer Packer."""
+    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
+    cache = default_layer_root().with_name("packer")
+    return {"PACKER_CACHE_DIR": str(cache), **passed, "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"}
+
+
+def put_downloads(
+    folder: OutputFolder,
+    build: PackerFolder,
+    parts: Mapping[tuple[str, str], Part],
+    result: FetchResult,
+    checksums: Mapping[str, str],
+) -> None:
+    """Stage ``downloads/`` of one build: parts by SHA-256, container images by digest."""
+    sources: dict[str, Path] = {}
+    for binary in build.payload.binaries:
+        part = result.of(make_download(parts[binary.part, binary.version]))
+        sources[part.sha256] = part.path
+    for image in build.payload.images:
+        reference = parse_reference(image.reference)
+        digest = checksums.get(reference.download.url) or reference.digest
+        sources[f"{digest}.tar"] = result.images[image.reference].path
+    for name, source in sorted(sources.items()):
+        path = f"{build.path}/downloads/{name}"
+        if folder.keep(path, name):
+            continue
+        with folder.make_file(path, inputs=name) as target:
+            shutil.copyfile(source, target)
+
+
+def run_packer(
+    runner: Runner,
+    build: PackerFolder,
+    job: PackerJob,
+    style: PackerStyle,
+    progress: Progress = SILENT,
+) -> PackerResult:
+    """Build the image of one set of roles into ``OUT/images``.
+
+    Raises ImagegenError that names the logs when Packer fails; then there is no machine and no new image.
+    """
+    place = job.out / build.path
+    name = build.role_plan.name
+    kind = _RESULTS[job.builder.partition(".")[0]]
+    with OutputFolder(job.out, cluster=job.cluster, force=job.force) as folder, _private_folder() as work:
+        runner.run(["sh", str(place / "new-key.sh"), str(work)], timeout=60)
+        if style is PackerStyle.CURRENT:
+            with progress.step("plug-ins of Packer"):
+                runner.run(["packer", "init", str(place)], env=_make_environment(), timeout=900)
+        with tempfile.TemporaryDirectory(dir=job.out, prefix=".imagegen-packer-") as made:
+            output = Path(made) / "output"
+            argv = _list_arguments(place, job, work, output)
+            with progress.step(f"{name} by {job.builder}"), _telling(place, work):
+                _watch(runner.start(argv, output=work / _LOG, env=_make_environment()))
+            if kind is None:
+                return PackerResult(roles=name, path=None, size_bytes=0)
+            path = f"images/{job.cluster}-{name}.{kind}"
+            inputs = hash_inputs({"packer": job.builder, "files": _digest_files(build)})
+            with folder.make_file(path, inputs=inputs) as target:
+                _find_image(output, kind).rename(target)
+        folder.commit(lambda path: False)
+    return PackerResult(roles=name, path=path, size_bytes=(job.out / path).stat().st_size)
+
+
+def _watch(packer: Background) -> None:
+    """Wait for Packer's end; whatever ends us ends Packer and its machine, too."""
+    try:
+        status = packer.wait(_TIMEOUT_SECONDS)
+    finally:
+        packer.end(patience=30.0)
+    if status is None:
+        raise ImagegenError(f"it took longer than {_TIMEOUT_SECONDS / 3600:g} hours")
+    if status != 0:
+        raise ImagegenError(_find_reason(packer.output.read_text(encoding="utf-8", errors="replace")))
+
+
+def _digest_files(build: PackerFolder) -> list[str]:
+    return sorted(f"{path} {hash_inputs({'body': body.hex()})}" for path, body in build.files.items())
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """For the key: nobody else looks in, and it is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="imagegen-packer-") as name:
+        yield Path(name)
+
+
+def _list_arguments(place: Path, job: PackerJob, work: Path, output: Path) -> list[str]:
+    argv = ["packer", "build", "-color=false", "-timestamp-ui", f"-only=*.{job.builder}"]
+    values = {
+        "work": str(work),
+        "output": str(output),
+        "pytest": shlex.join([sys.executable, "-m", "pytest"]),
+        **job.variables,
+    }
+    for name, value in values.items():
+        argv += ["-var", f"{name}={value}"]
+    return [*argv, str(place)]
+
+
+@contextlib.contextmanager
+def _telling(place: Path, work: Path) -> Iterator[None]:
+    """On failure, keep the logs in the build's own work folder, which git ignores, and say so."""
+    try:
+        yield
+    except ImagegenError as error:
+        kept = place / "work"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        found = []
+        for name in (_LOG, _CONSOLE):
+            if (work / name).exists():
+                shutil.copyfile(work / name, kept / name)
+                found.append(str(kept / name))
+        where = f"read {' and '.join(found)}" if found else "run it with --verbose"
+        raise ImagegenError(f"Packer built no image: {error}", hint=where) from error
+
+
+def _find_reason(text: str) -> str:
+    """The lines of Packer's output that say why, at most fifteen: those marked as errors, else the end."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    marked = [
+        line for line in lines if re.search(r"[Ee]rror|imagegen: |FAILED|[Tt]imeout|Permission denied", line)
+    ]
+    return "\n".join(["", *(marked or lines)[-15:]])
+
+
+def _find_image(output: Path, kind: str) -> Path:
+    found = sorted(output.glob(f"*/*.{kind}"))
+    if len(found) != 1:
+        raise ImagegenError(f"Packer said it was done, but made {len(found)} files *.{kind}")
+    return found[0]
