@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from imagegen import lab
-from imagegen.backends import image
+from imagegen.backends import image, packer
 from imagegen.run import Tool
 from imagegen.verify import images
 
@@ -69,7 +69,7 @@ _BESIDE = (
 def list_programs() -> list[Program]:
     """Every program that a verb may start, and what people use beside; none is needed to render."""
     found: dict[str, Program] = {}
-    for package, verbs in ((image, ("build",)), (lab, ("up",))):
+    for package, verbs in ((image, ("build",)), (packer, ("build --with packer",)), (lab, ("up",))):
         for tool in _list_tools(package):
             known = found.get(tool.name)
             users = dict.fromkeys((*(known.needed_by if known else ()), *verbs))
