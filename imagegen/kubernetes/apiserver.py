@@ -24,6 +24,13 @@ ENCRYPTION_CONFIG = f"{paths.KUBERNETES}/encryption.yaml"
 #: ETCD_SERVERS and GOAWAY_CHANCE: what depends on the list of nodes
 ENVIRONMENT = f"{paths.KUBERNETES}/kube-apiserver.env"
 
+#: what was recommended while --admission-control named every plug-in
+_OLD_ADMISSION = (
+    *("NamespaceLifecycle", "LimitRanger", "ServiceAccount", "DefaultStorageClass"),
+    "DefaultTolerationSeconds",
+)
+_WEBHOOKS = ("MutatingAdmissionWebhook", "ValidatingAdmissionWebhook")
+
 #: what anyone may ask without a credential: a load balancer's health check and nothing else
 ANONYMOUS_PATHS = ("/livez", "/readyz", "/healthz")
 
@@ -43,24 +50,24 @@ def apiserver_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     ours: dict[str, str | FromEnvironment] = {
         "advertise-address": FromEnvironment("NODE_ADDRESS"),
         "allow-privileged": "true",
-        "authorization-mode": "Node,RBAC",
+        "authorization-mode": "Node,RBAC" if gates.has(COMPONENT, "--authorization-mode=Node") else "RBAC",
         "bind-address": "0.0.0.0",  # noqa: S104 - the API is what this machine serves
         "client-ca-file": paths.CA,
-        "enable-admission-plugins": "NodeRestriction",
-        "enable-bootstrap-token-auth": "true",
         "profiling": "false",
         "secure-port": str(SECURE_PORT),
         "service-cluster-ip-range": str(network.services),
         "v": "2",
         **insecure_port_arguments(gates, COMPONENT, "insecure-port"),
-        **serving_arguments(paths.APISERVER, extra),
+        **gates.keep_known(COMPONENT, serving_arguments(paths.APISERVER, extra)),
         **_authentication_arguments(gates),
-        **_audit_arguments(),
+        **_admission_arguments(gates),
+        **_audit_arguments(gates),
         **_etcd_arguments(),
         **_kubelet_arguments(),
-        **_aggregation_arguments(),
-        **_service_account_arguments(network.domain),
+        **gates.keep_known(COMPONENT, _aggregation_arguments()),
+        **_service_account_arguments(network.domain, gates),
         **_encryption_arguments(gates),
+        **_reconciler_arguments(gates),
     }
     if gates.has(COMPONENT, "--goaway-chance"):
         ours["goaway-chance"] = FromEnvironment("GOAWAY_CHANCE")
@@ -82,12 +89,41 @@ def _without_conflicts(
 
 
 def _authentication_arguments(gates: Gates) -> dict[str, str]:
+    tokens = gates.choose(COMPONENT, "--enable-bootstrap-token-auth", "--experimental-bootstrap-token-auth")
+    flags = {tokens.removeprefix("--"): "true"}
     if limits_anonymous(gates):
-        return {"authentication-config": AUTHENTICATION_CONFIG}
-    return {"anonymous-auth": "false"}
+        return flags | {"authentication-config": AUTHENTICATION_CONFIG}
+    return flags | {"anonymous-auth": "false"}
 
 
-def _audit_arguments() -> dict[str, str]:
+def _admission_arguments(gates: Gates) -> dict[str, str]:
+    """NodeRestriction beside the defaults; the whole list where naming one replaces them."""
+    ours = ["NodeRestriction"] if gates.has(COMPONENT, "--authorization-mode=Node") else []
+    if gates.has(COMPONENT, "--enable-admission-plugins"):
+        return {"enable-admission-plugins": ",".join(ours)}
+    webhooks = [name for name in _WEBHOOKS if gates.has(COMPONENT, name)]
+    # ResourceQuota last: it counts what the others have let through
+    return {"admission-control": ",".join([*_OLD_ADMISSION, *ours, *webhooks, "ResourceQuota"])}
+
+
+def _reconciler_arguments(gates: Gates) -> dict[str, str | FromEnvironment]:
+    """What keeps several API servers from removing each other's endpoint; leases do by default later."""
+    if gates.is_changed(COMPONENT, "--apiserver-count"):
+        return {}
+    if gates.has(COMPONENT, "--endpoint-reconciler-type"):
+        return {"endpoint-reconciler-type": "lease"}
+    return {"apiserver-count": FromEnvironment("APISERVER_COUNT")}
+
+
+def has_audit_policy(gates: Gates) -> bool:
+    """Whether the API server reads an audit policy; before, its log has a line for every request."""
+    return any(gates.has(COMPONENT, f"audit.k8s.io/{version} Policy") for version in ("v1", "v1beta1"))
+
+
+def _audit_arguments(gates: Gates) -> dict[str, str]:
+    if not has_audit_policy(gates):
+        rotation = {"audit-log-maxage": "30", "audit-log-maxbackup": "10", "audit-log-maxsize": "100"}
+        return {**rotation, "audit-log-path": f"{AUDIT_DIRECTORY}/audit.log"}
     return {
         "audit-log-format": "json",
         "audit-log-maxage": "30",
@@ -128,17 +164,26 @@ def _aggregation_arguments() -> dict[str, str]:
     }
 
 
-def _service_account_arguments(domain: str) -> dict[str, str]:
-    return {
-        "service-account-extend-token-expiration": "false",
-        "service-account-issuer": f"https://kubernetes.default.svc.{domain}",
-        "service-account-key-file": paths.SERVICE_ACCOUNT_PUBLIC,
-        "service-account-signing-key-file": paths.SERVICE_ACCOUNT_KEY,
-    }
+def _service_account_arguments(domain: str, gates: Gates) -> dict[str, str]:
+    flags = {"service-account-key-file": paths.SERVICE_ACCOUNT_PUBLIC}
+    if gates.has(COMPONENT, "bound service account tokens"):
+        flags["service-account-issuer"] = f"https://kubernetes.default.svc.{domain}"
+        flags["service-account-signing-key-file"] = paths.SERVICE_ACCOUNT_KEY
+    return flags | gates.keep_known(COMPONENT, {"service-account-extend-token-expiration": "false"})
+
+
+def has_encryption(gates: Gates) -> bool:
+    """Whether Secrets can be encrypted in etcd."""
+    return gates.has(COMPONENT, "EncryptionConfiguration.resources.providers.secretbox")
 
 
 def _encryption_arguments(gates: Gates) -> dict[str, str]:
-    flags = {"encryption-provider-config": ENCRYPTION_CONFIG}
+    if not has_encryption(gates):
+        return {}
+    name = gates.choose(
+        COMPONENT, "--encryption-provider-config", "--experimental-encryption-provider-config"
+    )
+    flags = {name.removeprefix("--"): ENCRYPTION_CONFIG}
     if gates.has(COMPONENT, "--encryption-provider-config-automatic-reload"):
         flags["encryption-provider-config-automatic-reload"] = "true"
     return flags
@@ -149,14 +194,19 @@ def etcd_servers(cluster: Cluster) -> str:
     return ",".join(f"https://{n.address}:{ETCD_CLIENT_PORT}" for n in cluster.nodes_with(Role.ETCD))
 
 
-def apiserver_environment(cluster: Cluster) -> dict[str, str]:
+def apiserver_environment(cluster: Cluster, gates: Gates) -> dict[str, str]:
     """The variables of ``ENVIRONMENT``.
 
     With several servers behind one address, one request in a thousand asks its client to reconnect, so that
     connections spread again after a server was away (KEP 1972, ``--goaway-chance``).
     """
     spread = len(cluster.nodes_with(Role.MASTER)) > 1
-    return {"ETCD_SERVERS": etcd_servers(cluster), "GOAWAY_CHANCE": "0.001" if spread else "0"}
+    count = {name: str(len(cluster.nodes_with(Role.MASTER))) for name in _named(_reconciler_arguments(gates))}
+    return {"ETCD_SERVERS": etcd_servers(cluster), "GOAWAY_CHANCE": "0.001" if spread else "0", **count}
+
+
+def _named(flags: Mapping[str, str | FromEnvironment]) -> list[str]:
+    return [value.variable for value in flags.values() if isinstance(value, FromEnvironment)]
 
 
 def authentication_config(gates: Gates) -> Mapping[str, Any]:

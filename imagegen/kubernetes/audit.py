@@ -43,7 +43,7 @@ def audit_policy(gates: Gates) -> Mapping[str, Any]:
     return {
         "apiVersion": version,
         "kind": kind,
-        "omitStages": ["RequestReceived"],
+        **({"omitStages": ["RequestReceived"]} if gates.has("kube-apiserver", "Policy.omitStages") else {}),
         "rules": [
             # probes and discovery say nothing about who did what
             {

@@ -20,6 +20,7 @@ PEER_PORT = 2380
 METRICS_PORT = 2381
 
 _GIB = 2**30
+_LOGGING = {"logger": "zap", "log-level": "info", "log-outputs": ["stderr"]}
 
 
 def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]:
@@ -33,24 +34,21 @@ def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]
         "advertise-client-urls": client,
         "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer,
-        "listen-metrics-urls": f"http://127.0.0.1:{METRICS_PORT}",
+        **_metrics(gates),
         "initial-cluster": initial_cluster(cluster),
         "initial-cluster-token": cluster.name,
         "initial-cluster-state": "new",
         "client-transport-security": _transport_security(paths.ETCD_SERVER),
         "peer-transport-security": _transport_security(paths.ETCD_PEER),
-        "auto-compaction-mode": "periodic",
-        "auto-compaction-retention": "8h",
+        **_compaction(gates),
         "quota-backend-bytes": 8 * _GIB,
         "snapshot-count": 10000,
         "strict-reconfig-check": True,
-        "logger": "zap",
-        "log-level": "info",
-        "log-outputs": ["stderr"],
+        **(_LOGGING if gates.has(COMPONENT, "--logger") else {}),
     }
     if gates.has(COMPONENT, "--feature-gates"):
         config["feature-gates"] = "InitialCorruptCheck=true"
-    else:
+    elif gates.has(COMPONENT, "--experimental-initial-corrupt-check"):
         config["experimental-initial-corrupt-check"] = True
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
     if gates.has(COMPONENT, "--tls-min-version"):
@@ -59,6 +57,18 @@ def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]
             config["cipher-suites"] = list(CIPHER_SUITES)
     rest = apply_flags(COMPONENT, config, extra)
     return config | rest
+
+
+def _metrics(gates: Gates) -> dict[str, str]:
+    """Health and metrics apart from the client port, which wants a certificate."""
+    there = gates.has(COMPONENT, "--listen-metrics-urls")
+    return {"listen-metrics-urls": f"http://127.0.0.1:{METRICS_PORT}"} if there else {}
+
+
+def _compaction(gates: Gates) -> dict[str, Any]:
+    if gates.has(COMPONENT, "--auto-compaction-mode"):
+        return {"auto-compaction-mode": "periodic", "auto-compaction-retention": "8h"}
+    return {"auto-compaction-retention": 8}
 
 
 def initial_cluster(cluster: Cluster) -> str:

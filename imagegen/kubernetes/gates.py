@@ -102,6 +102,18 @@ class Gates:
         table = _read_table()
         return table.get((component, item)) or table.get(("all", item))
 
+    def keep_known(self, component: str, flags: Mapping[str, str]) -> dict[str, str]:
+        """``flags`` (no dashes) without those that come later or are gone: for what only hardens or informs.
+
+        A flag that was in every version has no row and is kept.
+        """
+        gone = (State.REMOVED, State.NOT_YET)
+        rows = {name: self.find(component, f"--{name}") for name in flags}
+        version = self.version_of(component)
+        return {
+            n: v for n, v in flags.items() if (row := rows[n]) is None or row.state_in(version) not in gone
+        }
+
     def version_of(self, component: str) -> Version:
         """The version that rows of this component are compared with."""
         return self.companions.get(component, self.version)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
+from imagegen.kubernetes.containerd import CNI_BINARIES, CNI_CONFIGURATION
 from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import Cluster, Runtime
 from imagegen.pki import paths
 
 COMPONENT = "kubelet"
@@ -28,26 +29,72 @@ KERNEL_DEFAULTS = {
 }
 
 
+def has_config(gates: Gates) -> bool:
+    """Whether the kubelet reads a file whose API was a beta; before, flags say the same."""
+    return gates.has(COMPONENT, "kubelet.config.k8s.io/v1beta1 KubeletConfiguration")
+
+
 def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     """Only what differs between nodes, or must not be in a file; the user's flags over ours.
 
     A flag of the user wins over the file, too: the kubelet reads it that way.
     """
+    bootstrap = gates.choose(COMPONENT, "--bootstrap-kubeconfig", "--experimental-bootstrap-kubeconfig")
     ours: dict[str, str | FromEnvironment] = {
-        "bootstrap-kubeconfig": paths.BOOTSTRAP_KUBECONFIG,
-        "config": CONFIG,
+        bootstrap.removeprefix("--"): paths.BOOTSTRAP_KUBECONFIG,
         "hostname-override": FromEnvironment("NODE_NAME"),
         "kubeconfig": paths.KUBELET_KUBECONFIG,
         # empty on a node with DHCP: then the kubelet takes the address of the default route
         "node-ip": FromEnvironment("NODE_ADDRESS"),
+        **_runtime_arguments(cluster, gates),
     }
-    if not gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
-        ours["container-runtime-endpoint"] = RUNTIME_ENDPOINT
-    if gates.state(COMPONENT, "--container-runtime") is State.AVAILABLE:
-        ours["container-runtime"] = "remote"
+    if has_config(gates):
+        ours["config"] = CONFIG
+    else:
+        ours |= _fields_as_flags(kubelet_config(cluster, gates), gates)
+    if not gates.has(COMPONENT, "KubeletConfiguration.rotateCertificates"):
+        ours |= gates.keep_known(COMPONENT, {"rotate-certificates": "true"})
+    if gates.state(COMPONENT, "--require-kubeconfig") is State.AVAILABLE:
+        ours["require-kubeconfig"] = "true"
+    if not gates.is_changed(COMPONENT, "--allow-privileged"):
+        ours["allow-privileged"] = "true"
     if not gates.has(COMPONENT, "KubeletConfiguration.logging.verbosity"):
         ours["v"] = VERBOSITY
     return merge_arguments(ours, cluster.kubernetes.extra_args_of(COMPONENT))
+
+
+def _runtime_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
+    if cluster.runtime is Runtime.DOCKER:
+        return {"network-plugin": "cni", "cni-bin-dir": CNI_BINARIES, "cni-conf-dir": CNI_CONFIGURATION}
+    flags = {}
+    if not gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
+        flags["container-runtime-endpoint"] = RUNTIME_ENDPOINT
+    if gates.state(COMPONENT, "--container-runtime") is State.AVAILABLE:
+        flags["container-runtime"] = "remote"
+    return flags
+
+
+def _fields_as_flags(config: Mapping[str, Any], gates: Gates) -> dict[str, str]:
+    """The file as flags, for versions that read none."""
+    authentication = config["authentication"]
+    features = config.get("featureGates", {})
+    flags = {
+        "anonymous-auth": "false",
+        "authentication-token-webhook": "true",
+        "authorization-mode": config["authorization"]["mode"],
+        "cgroup-driver": config["cgroupDriver"],
+        "client-ca-file": authentication["x509"]["clientCAFile"],
+        "cluster-dns": ",".join(config["clusterDNS"]),
+        "cluster-domain": config["clusterDomain"],
+        "event-qps": str(config["eventRecordQPS"]),
+        "image-gc-high-threshold": str(config["imageGCHighThresholdPercent"]),
+        "image-gc-low-threshold": str(config["imageGCLowThresholdPercent"]),
+        "protect-kernel-defaults": "true",
+        "read-only-port": str(config["readOnlyPort"]),
+        "resolv-conf": config["resolvConf"],
+        "feature-gates": ",".join(f"{name}={str(on).lower()}" for name, on in features.items()),
+    }
+    return gates.keep_known(COMPONENT, {name: value for name, value in flags.items() if value})
 
 
 def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
@@ -67,14 +114,19 @@ def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
         "eventRecordQPS": 50,
         "imageGCHighThresholdPercent": 85,
         "imageGCLowThresholdPercent": 80,
-        "podPidsLimit": 4096,
         "protectKernelDefaults": True,
         "readOnlyPort": 0,
         "resolvConf": resolv_conf(cluster),
-        "rotateCertificates": True,
-        "serverTLSBootstrap": True,
-        "tlsMinVersion": MINIMUM,
     }
+    for field in ("rotateCertificates", "serverTLSBootstrap"):
+        if gates.state(COMPONENT, f"KubeletConfiguration.{field}") is not State.NOT_YET:
+            config[field] = True
+    if gates.has(COMPONENT, "KubeletConfiguration.tlsMinVersion"):
+        config["tlsMinVersion"] = MINIMUM
+    if gates.has(COMPONENT, "KubeletConfiguration.podPidsLimit"):
+        config["podPidsLimit"] = 4096
+    if gates.state(COMPONENT, "RotateKubeletServerCertificate") is State.ALPHA:
+        config["featureGates"] = {"RotateKubeletServerCertificate": True}
     if gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
         config["containerRuntimeEndpoint"] = RUNTIME_ENDPOINT
     for handler in ("enableDebugFlagsHandler", "enableProfilingHandler"):

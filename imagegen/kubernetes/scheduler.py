@@ -7,40 +7,43 @@ from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
-from imagegen.kubernetes.tls import serving_arguments
+from imagegen.kubernetes.tls import delegated_serving_arguments, serving_arguments
 from imagegen.model.cluster import Cluster
 from imagegen.pki import paths
 
 COMPONENT = "kube-scheduler"
 CONFIG = f"{paths.KUBERNETES}/kube-scheduler.yaml"
 INSECURE = "127.0.0.1:10251"
+_APIS = tuple(
+    f"kubescheduler.config.k8s.io/{version} KubeSchedulerConfiguration"
+    for version in ("v1", "v1beta3", "v1beta2", "v1beta1")
+)
+
+
+def has_config(gates: Gates) -> bool:
+    """Whether the scheduler reads a file whose API was at least a beta; before, flags say the same."""
+    return any(gates.has(COMPONENT, api) for api in _APIS)
 
 
 def scheduler_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     """Every flag, the user's over ours. It serves metrics and health on loopback only."""
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
-    ours = {
-        "authentication-kubeconfig": paths.SCHEDULER_KUBECONFIG,
-        "authorization-kubeconfig": paths.SCHEDULER_KUBECONFIG,
-        "bind-address": "127.0.0.1",
-        "client-ca-file": paths.CA,
-        "config": CONFIG,
-        "requestheader-client-ca-file": paths.FRONT_PROXY_CA,
-        "v": "2",
-        **serving_arguments(paths.SCHEDULER_SERVER, extra),
-    }
+    serving = delegated_serving_arguments(
+        gates, COMPONENT, paths.SCHEDULER_KUBECONFIG, serving_arguments(paths.SCHEDULER_SERVER, extra)
+    )
+    ours = {"v": "2", **serving}
+    if has_config(gates):
+        # beside a file the port is the file's
+        ours = {"config": CONFIG, **ours}
+        ours.pop("port", None)
+    else:
+        ours |= {"kubeconfig": paths.SCHEDULER_KUBECONFIG, "leader-elect": "true", "profiling": "false"}
     return merge_arguments(ours, extra)
 
 
 def scheduler_config(gates: Gates) -> Mapping[str, Any]:
-    """KubeSchedulerConfiguration in the newest API version that this release reads."""
-    api = gates.choose(
-        COMPONENT,
-        *(
-            f"kubescheduler.config.k8s.io/{version} KubeSchedulerConfiguration"
-            for version in ("v1", "v1beta3", "v1beta2", "v1beta1", "v1alpha2", "v1alpha1")
-        ),
-    )
+    """KubeSchedulerConfiguration in the newest API version that is read; only for ``has_config``."""
+    api = gates.choose(COMPONENT, *_APIS)
     version, kind = api.split(" ")
     config: dict[str, Any] = {
         "apiVersion": version,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imagegen.kubernetes.gates import Gates, State
+from imagegen.pki import paths
 
 MINIMUM = "VersionTLS13"
 #: the same in etcd's spelling
@@ -42,6 +43,27 @@ def insecure_port_arguments(gates: Gates, component: str, flag: str) -> dict[str
     row = gates.find(component, f"--{flag}")
     opens = row is not None and row.state_in(gates.version) is not State.REMOVED
     return {flag: "0"} if opens and not gates.is_changed(component, f"--{flag}") else {}
+
+
+def delegated_serving_arguments(
+    gates: Gates, component: str, kubeconfig: str, serving: Mapping[str, str]
+) -> dict[str, str]:
+    """How the controller manager and the scheduler serve metrics and health: on loopback, to those whom the
+    API server knows. ``serving`` are the flags of ``serving_arguments``.
+
+    Versions that cannot ask the API server serve in plain HTTP, on loopback all the same.
+    """
+    if not gates.has(component, "--authentication-kubeconfig"):
+        return {"address": "127.0.0.1"}
+    return {
+        "authentication-kubeconfig": kubeconfig,
+        "authorization-kubeconfig": kubeconfig,
+        "bind-address": "127.0.0.1",
+        "client-ca-file": paths.CA,
+        "requestheader-client-ca-file": paths.FRONT_PROXY_CA,
+        **insecure_port_arguments(gates, component, "port"),
+        **serving,
+    }
 
 
 def needs_cipher_suites(extra: Mapping[str, str]) -> bool:

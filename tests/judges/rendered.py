@@ -41,12 +41,15 @@ class Rendered:
 
 def render_all(cluster: Cluster, gates: Gates) -> Rendered:
     """Every flag and configuration file of one cluster."""
-    objects = {
-        "kubelet": kubelet.kubelet_config(cluster, gates),
-        "kube-proxy": kube_proxy.kube_proxy_config(cluster, gates),
-        "kube-scheduler": scheduler.scheduler_config(gates),
-        "audit": audit.audit_policy(gates),
-    }
+    objects: dict[str, Mapping[str, Any]] = {}
+    if kubelet.has_config(gates):
+        objects["kubelet"] = kubelet.kubelet_config(cluster, gates)
+    if kube_proxy.has_config(gates):
+        objects["kube-proxy"] = kube_proxy.kube_proxy_config(cluster, gates)
+    if scheduler.has_config(gates):
+        objects["kube-scheduler"] = scheduler.scheduler_config(gates)
+    if apiserver.has_audit_policy(gates):
+        objects["audit"] = audit.audit_policy(gates)
     if apiserver.limits_anonymous(gates):
         objects["authentication"] = apiserver.authentication_config(gates)
     return Rendered(

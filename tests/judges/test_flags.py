@@ -25,8 +25,24 @@ from tests.kubernetes.clusters import MINORS, make_cluster
 
 MIRROR = Path(os.environ.get("IMAGEGEN_MIRROR") or CACHE.parent / "mirror")
 KUBEJUDGE = CACHE / "kubejudge"
+#: deprecated from the day on which they had to be set: they close ports, or let the kubelet run our own pods
+CLOSING = {"address", "allow-privileged", "insecure-port", "port"}
 #: the kubelet's validation looks at the machine, too, and that of the tests may have cgroups of version 1
 HOST_FINDING = "kubelet is configured to not run on a host using cgroup v1"
+
+#: flags of libraries that only some builds link in
+UNREAD = {
+    "kube-apiserver": {"cloud-provider-gce-l7lb-src-cidrs"},
+    "kube-controller-manager": {"concurrent"},  # concurrent_rc_syncs, cut by the pattern
+    "kubelet": {"azure-container-registry-config"},
+    "kube-proxy": {"boot-id-file", "machine-id-file"},
+}
+#: hidden flags, and one that came in a later patch of 1.20
+UNSHOWN = {
+    "kube-apiserver": {"lease-reuse-duration-seconds"},
+    "kube-controller-manager": {"concurrent-rc-syncs"},
+    "kubelet": {"experimental-dockershim-root-directory"},
+}
 
 
 @pytest.mark.parametrize("minor", MINORS)
@@ -36,7 +52,7 @@ def test_every_flag_is_known_and_not_deprecated(tmp_path: Path, minor: str) -> N
         known = list_flags(component, cluster.kubernetes.version)
         assert set(arguments) <= set(known), component
         late = {n for n in arguments if (d := known[n].deprecated) and cluster.kubernetes.version >= d}
-        assert late == set(), component
+        assert late <= CLOSING, component
 
 
 @pytest.mark.parametrize("minor", MINORS)
@@ -44,7 +60,8 @@ def test_every_configuration_field_is_known(tmp_path: Path, minor: str) -> None:
     cluster, gates = make_cluster(tmp_path, minor)
     fields = read_fields(minor)
     for body in render_all(cluster, gates).objects.values():
-        assert set(list_paths(body)) <= fields[body["kind"]], body["kind"]
+        rendered = {path for path in list_paths(body) if not path.startswith("featureGates.")}
+        assert rendered <= fields[body["kind"]], body["kind"]
 
 
 def test_the_field_judge_sees_a_wrong_field(tmp_path: Path) -> None:
@@ -100,6 +117,11 @@ def test_real_programs_know_every_flag(tmp_path: Path) -> None:
             known = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", done.stdout, re.MULTILINE))
             assert len(known) > 20, program
             assert set(arguments) <= known, program
+            table = list_flags(component, version)
+            assert known - {"help", "version"} <= set(table) | UNREAD.get(component, set()), program
+            # --help does not show what is deprecated
+            silent = {name for name in set(table) - known - {"help", "version"} if not table[name].deprecated}
+            assert silent <= UNSHOWN.get(component, set()), program
 
 
 @pytest.mark.parametrize("minor", MINORS)

@@ -16,6 +16,7 @@ from imagegen.kubernetes.containerd import containerd_config
 from imagegen.kubernetes.controller_manager import controller_manager_arguments, format_hours
 from imagegen.kubernetes.etcd import etcd_config
 from imagegen.kubernetes.kube_proxy import kube_proxy_arguments, kube_proxy_config
+from imagegen.kubernetes.kubelet import has_config as kubelet_has_config
 from imagegen.kubernetes.kubelet import kubelet_arguments, kubelet_config
 from imagegen.kubernetes.scheduler import scheduler_arguments, scheduler_config
 from imagegen.model.cluster import Role
@@ -62,6 +63,14 @@ def test_scheduler_keeps_to_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("minor", MINORS)
 def test_kubelet_trusts_nobody_by_itself(tmp_path: Path, minor: str) -> None:
     cluster, gates = make_cluster(tmp_path, minor)
+    arguments = kubelet_arguments(cluster, gates)
+    if not kubelet_has_config(gates):
+        assert arguments["anonymous-auth"] == "false"
+        assert arguments["authorization-mode"] == "Webhook"
+        assert arguments["read-only-port"] == "0"
+        assert arguments["client-ca-file"] == "/etc/kubernetes/pki/ca.crt"
+        assert "config" not in arguments
+        return
     config = kubelet_config(cluster, gates)
     assert config["authentication"]["anonymous"]["enabled"] is False
     assert config["authentication"]["webhook"]["enabled"] is True
@@ -70,9 +79,13 @@ def test_kubelet_trusts_nobody_by_itself(tmp_path: Path, minor: str) -> None:
     assert config["eventRecordQPS"] > 0
     assert config["protectKernelDefaults"] is True
     assert config["readOnlyPort"] == 0
-    assert config["rotateCertificates"] is True
-    assert config["seccompDefault"] is True
-    assert config["serverTLSBootstrap"] is True
+    if minor == "1.10":
+        assert arguments["rotate-certificates"] == "true"
+    else:
+        assert config["rotateCertificates"] is True
+        assert config["serverTLSBootstrap"] is True
+    assert ("featureGates" in config) == (int(minor[2:]) < 12)
+    assert config.get("seccompDefault", False) is (int(minor[2:]) >= 25)
     assert ("failCgroupV1" in config) == (int(minor[2:]) >= 31)
     assert "staticPodPath" not in config
 
@@ -122,14 +135,17 @@ def test_etcd_members_check_each_other(tmp_path: Path, minor: str) -> None:
         assert config["name"] == node.name
         assert config["client-transport-security"]["client-cert-auth"] is True
         assert config["peer-transport-security"]["client-cert-auth"] is True
-        assert config["tls-min-version"] == "TLS1.3"
-        assert config["listen-metrics-urls"].startswith("http://127.0.0.1:")
+        assert config.get("tls-min-version") == ("TLS1.3" if int(minor[2:]) >= 22 else None)
+        assert config.get("listen-metrics-urls", "http://127.0.0.1:").startswith("http://127.0.0.1:")
         for key in ("advertise-client-urls", "initial-advertise-peer-urls", "listen-peer-urls"):
             assert config[key].startswith(f"https://{node.address}:")
     assert len({config["initial-cluster"] for config in seen}) == 1
     assert seen[0]["initial-cluster"].count("=https://") == 3
     checks = {"feature-gates", "experimental-initial-corrupt-check"} & set(seen[0])
-    assert checks == {"feature-gates" if int(minor[2:]) >= 34 else "experimental-initial-corrupt-check"}
+    if int(minor[2:]) < 14:
+        assert checks == set()
+    else:
+        assert checks == {"feature-gates" if int(minor[2:]) >= 34 else "experimental-initial-corrupt-check"}
 
 
 def test_flags_for_etcd_reach_its_file_with_their_types(tmp_path: Path) -> None:

@@ -81,30 +81,36 @@ def _plan_daemon(ctx: Context) -> list[Item]:
 
 
 def _plan_configuration(ctx: Context) -> list[Item]:
-    environment = apiserver.apiserver_environment(ctx.cluster)
+    environment = apiserver.apiserver_environment(ctx.cluster, ctx.gates)
     items: list[Item] = [
-        File(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="what the audit log records"),
-            path=apiserver.AUDIT_POLICY,
-            content=(emit_yaml(audit_policy(ctx.gates)),),
-        ),
         File(
             phase=Phase.BOOT,
             origin=Origin(_WHERE, reason="flags that depend on the list of nodes"),
             path=apiserver.ENVIRONMENT,
             content=("".join(f"{name}={value}\n" for name, value in environment.items()),),
         ),
-        File(
-            phase=Phase.BOOT,
-            origin=Origin(_WHERE, reason="Secrets are encrypted in etcd with this key"),
-            path=apiserver.ENCRYPTION_CONFIG,
-            content=apiserver.encryption_config(ctx.gates),
-            mode="0600",
-            owner=_USER,
-            group=_USER,
-        ),
     ]
+    if apiserver.has_audit_policy(ctx.gates):
+        items.append(
+            File(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="what the audit log records"),
+                path=apiserver.AUDIT_POLICY,
+                content=(emit_yaml(audit_policy(ctx.gates)),),
+            )
+        )
+    if apiserver.has_encryption(ctx.gates):
+        items.append(
+            File(
+                phase=Phase.BOOT,
+                origin=Origin(_WHERE, reason="Secrets are encrypted in etcd with this key"),
+                path=apiserver.ENCRYPTION_CONFIG,
+                content=apiserver.encryption_config(ctx.gates),
+                mode="0600",
+                owner=_USER,
+                group=_USER,
+            )
+        )
     if apiserver.limits_anonymous(ctx.gates):
         items.append(
             File(

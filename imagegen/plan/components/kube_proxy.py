@@ -29,12 +29,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 part=_NAME,
                 version=ctx.releases.version(_NAME),
             ),
-            File(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="the settings that all kube-proxies share"),
-                path=kube_proxy.CONFIG,
-                content=(emit_yaml(kube_proxy.kube_proxy_config(ctx.cluster, ctx.gates)),),
-            ),
+            *_plan_configuration(ctx),
             *_plan_units(ctx, has_own_identity),
             Port(
                 phase=Phase.BAKE,
@@ -47,6 +42,19 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             ),
         )
     )
+
+
+def _plan_configuration(ctx: Context) -> list[Item]:
+    if not kube_proxy.has_config(ctx.gates):
+        return []
+    return [
+        File(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="the settings that all kube-proxies share"),
+            path=kube_proxy.CONFIG,
+            content=(emit_yaml(kube_proxy.kube_proxy_config(ctx.cluster, ctx.gates)),),
+        )
+    ]
 
 
 def plan_node(ctx: Context, node: Node) -> Fragment:

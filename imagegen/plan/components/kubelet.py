@@ -37,13 +37,7 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             part=kubelet.COMPONENT,
             version=ctx.releases.version(kubelet.COMPONENT),
         ),
-        File(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="the settings that all kubelets share"),
-            path=kubelet.CONFIG,
-            content=(emit_yaml(kubelet.kubelet_config(ctx.cluster, ctx.gates)),),
-            mode="0600",
-        ),
+        *_plan_configuration(ctx),
         Directory(
             phase=Phase.BAKE,
             origin=Origin(_WHERE, reason="pods, volumes and the certificates that the kubelet gets"),
@@ -56,6 +50,20 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             name="kubelet.service",
             content=_emit_unit(ctx),
         ),
+    ]
+
+
+def _plan_configuration(ctx: Context) -> list[Item]:
+    if not kubelet.has_config(ctx.gates):
+        return []
+    return [
+        File(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="the settings that all kubelets share"),
+            path=kubelet.CONFIG,
+            content=(emit_yaml(kubelet.kubelet_config(ctx.cluster, ctx.gates)),),
+            mode="0600",
+        )
     ]
 
 
@@ -95,7 +103,7 @@ def _emit_unit(ctx: Context) -> str:
             exec_start=emit_exec_start("/usr/local/bin/kubelet", arguments),
             after=("containerd.service", "kube-apiserver.service"),
             wants=("containerd.service",),
-            needs=(paths.NODE_ENV, kubelet.CONFIG, paths.CA),
+            needs=(paths.NODE_ENV, *([kubelet.CONFIG] if kubelet.has_config(ctx.gates) else []), paths.CA),
             unit=(
                 # first boot has the token; later boots have the kubeconfig that the kubelet wrote
                 ("ConditionPathExists", f"|{paths.BOOTSTRAP_KUBECONFIG}"),

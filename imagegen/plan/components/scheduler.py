@@ -9,7 +9,7 @@ from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
-from imagegen.plan.items import Binary, File, Fragment, Group, Origin, Phase, Unit, User
+from imagegen.plan.items import Binary, File, Fragment, Group, Item, Origin, Phase, Unit, User
 
 _WHERE = "component scheduler"
 _NOTHING = Fragment()
@@ -32,12 +32,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             ),
             Group(phase=Phase.BAKE, origin=daemon, name=_USER),
             User(phase=Phase.BAKE, origin=daemon, name=_USER, group=_USER, gecos="Kubernetes scheduler"),
-            File(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="what no flag can say"),
-                path=scheduler.CONFIG,
-                content=(emit_yaml(scheduler.scheduler_config(ctx.gates)),),
-            ),
+            *_plan_configuration(ctx),
             Unit(
                 phase=Phase.BAKE,
                 origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
@@ -46,6 +41,19 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             ),
         )
     )
+
+
+def _plan_configuration(ctx: Context) -> list[Item]:
+    if not scheduler.has_config(ctx.gates):
+        return []
+    return [
+        File(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="what no flag can say"),
+            path=scheduler.CONFIG,
+            content=(emit_yaml(scheduler.scheduler_config(ctx.gates)),),
+        )
+    ]
 
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
