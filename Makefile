@@ -15,7 +15,7 @@ OUT    ?= demo
 # unpacked by the tests themselves.
 JUDGE_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy \
   iproute2 iptables mmdebstrap mtools nftables openssh-client \
-  openssh-client openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
+  openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
 
 # What golden images are built with, and booted with in the lab.
 DEMO_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin iproute2 mmdebstrap mtools \
