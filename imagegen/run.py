@@ -19,7 +19,7 @@ from imagegen.errors import ImagegenError, MissingToolError
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 _SHOWN_LINES = 15
 #: between asking programs to end and insisting; an interrupted command is to be gone within five
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.5
 _MASK = "********"
 #: administrators' programs (mkfs, blkid) are not on every user's PATH
 _ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -290,7 +290,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Ask the process and its children to end, insist after two seconds, and collect what they wrote."""
+    """Ask the process and its children to end, insist after a while, and collect what they wrote."""
     for number, patience in ((signal.SIGTERM, _PATIENCE_SECONDS), (signal.SIGKILL, 1.0)):
         _signal_group(process, number)
         # a grandchild in a group of its own may keep the pipes open

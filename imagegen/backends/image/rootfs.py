@@ -20,6 +20,7 @@ from imagegen.run import Runner, Tool, find_tool
 TOOLS = (
     Tool(name="mmdebstrap", package="mmdebstrap", purpose="make the base system"),
     Tool(name="tar", package="tar", purpose="unpack the base system"),
+    Tool(name="unshare", package="util-linux", purpose="keep the build's mounts apart"),
     Tool(name="mke2fs", package="e2fsprogs", purpose="make the root file system"),
 )
 
@@ -154,7 +155,7 @@ def _build_tar(
     mode = choose_mode()
     with open_staging(runner, mode) as work:
         _fill_work(work, {"customize.sh": CUSTOMIZE.read_text(), "hygiene": render_table()}, files)
-        argv = ["mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
+        argv = [*_isolate(mode), "mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
         # the package lists go with everything else that the hygiene table names
         argv += ["--skip=check/empty,cleanup/apt,tar-in/dev,output/dev"]
         argv += [f"--setup-hook={_HURRY}", '--customize-hook=sh "$WORK/customize.sh" "$1" tidy']
@@ -184,7 +185,7 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
         if role.squashfs:
             texts["squashfs"] = ""
         _fill_work(work, texts, {"base.tar": system_tar, "payload.tar": role.payload})
-        argv = ["mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
+        argv = [*_isolate(mode), "mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
         # cleanup comes after the image is made and, without its files in /tmp, would clean the host's apt
         argv += ["--skip=check/empty,update,cleanup,tar-in/dev,output/dev"]
         argv += [f"--setup-hook={_UNPACK}", '--customize-hook=sh "$WORK/customize.sh" "$1"']
@@ -193,6 +194,13 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
         runner.run(argv, env=environment, timeout=_TIMEOUT_SECONDS)
         for made in sorted(out.iterdir()):
             _move(made, target / made.name)
+
+
+def _isolate(mode: str) -> list[str]:
+    """As root, mmdebstrap mounts where everybody sees it, and a kill would leave mounts and programs."""
+    if mode != "root":
+        return []
+    return ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 def _list_settings() -> list[str]:

@@ -78,7 +78,18 @@ def remove_staging(runner: Runner, work: Path, mode: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             names = [str(path) for path in work.iterdir()]
             runner.run(["mmdebstrap", "--unshare-helper", "rm", "-rf", *names], check=False, timeout=300)
-    remove_tree(work)
+    mounts = _list_mounts(work)
+    if mounts:
+        runner.run(["umount", "--lazy", *reversed(mounts)], check=False)
+    # never into somebody else's file system
+    if not _list_mounts(work):
+        remove_tree(work)
+
+
+def _list_mounts(work: Path) -> list[str]:
+    lines = (_PROC / "self/mountinfo").read_text().splitlines()
+    places = [line.split()[4].replace("\\040", " ") for line in lines]
+    return [place for place in places if place.startswith(f"{work}/")]
 
 
 def _end_inside(work: Path) -> None:
