@@ -35,7 +35,6 @@ class NodeBoot:
     mac: str
     address: str
     memory_mib: int
-    cpus: int = 2
     firmware: Firmware = Firmware.BIOS
     rtc_base: str = "utc"
 
@@ -109,7 +108,7 @@ class QemuEngine:
         require_tools(machine.TOOLS)
 
     def start(self, boot: NodeBoot, network: LabNetwork) -> LabMachine:
-        return machine.start_machine(make_spec(boot), network, self._runner)
+        return machine.start_machine(make_spec(boot, self.describe()), network, self._runner)
 
     def adopt(self, boot: NodeBoot, process: Process, started_at: float, console_offset: int) -> LabMachine:
         return machine.Machine(
@@ -125,7 +124,7 @@ class QemuEngine:
         return find_accelerator(self._runner)
 
 
-def make_spec(boot: NodeBoot) -> machine.MachineSpec:
+def make_spec(boot: NodeBoot, accelerator: str) -> machine.MachineSpec:
     """A node's machine: a disk above the golden image, the seed beside it, one card on the lab's bridge."""
     is_uefi_only = Firmware.BIOS not in boot.cluster.image.firmware
     firmware = Firmware.UEFI if is_uefi_only else boot.firmware
@@ -138,7 +137,8 @@ def make_spec(boot: NodeBoot) -> machine.MachineSpec:
         ),
         serial=boot.console,
         memory_mib=boot.memory_mib,
-        cpus=boot.cpus,
+        cpus=machine.choose_cpus(boot.node.roles, accelerator),
+        accelerator=accelerator,
         firmware=firmware,
         nics=(machine.Nic(mac=boot.mac, tap=boot.tap),),
         rtc_base=boot.rtc_base,

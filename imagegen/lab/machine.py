@@ -158,6 +158,15 @@ def choose_memory(roles: tuple[Role, ...]) -> int:
     return max(_MEMORY_MIB[role] for role in roles) + 512 * (len(roles) - 1)
 
 
+def choose_cpus(roles: tuple[Role, ...], accelerator: str) -> int:
+    """Virtual processors for a node with these roles.
+
+    In emulation each costs a thread, and threads of machines that wait for each other's locks spend time on
+    nothing: one is enough for all but a master.
+    """
+    return 2 if Role.MASTER in roles or accelerator == "kvm" else 1
+
+
 def build_argv(spec: MachineSpec, accelerator: str) -> list[str]:
     """QEMU's command line; relative names are relative to ``spec.folder``."""
     cpu = "host" if accelerator.startswith("kvm") else "max"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagegen.lab.accelerator import EMULATION
-from imagegen.lab.machine import Disk, MachineSpec, Nic, build_argv, choose_memory
+from imagegen.lab.machine import Disk, MachineSpec, Nic, build_argv, choose_cpus, choose_memory
 from imagegen.model.cluster import Firmware, Role
 
 
@@ -85,3 +85,9 @@ def test_clock_smbios_and_more_are_handed_on() -> None:
 )
 def test_memory_follows_the_roles(roles: tuple[Role, ...], mib: int) -> None:
     assert choose_memory(roles) == mib
+
+
+def test_in_emulation_only_a_master_has_two_processors() -> None:
+    assert choose_cpus((Role.ETCD,), EMULATION) == choose_cpus((Role.WORKER,), EMULATION) == 1
+    assert choose_cpus((Role.MASTER,), EMULATION) == 2
+    assert choose_cpus((Role.ETCD,), "kvm") == 2
