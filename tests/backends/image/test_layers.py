@@ -119,3 +119,45 @@ def test_two_threads_of_one_run_make_a_layer_once(tmp_path: Path) -> None:
         second = pool.submit(cache.get_or_build, "base", "k", build)
         assert first.result(20) == second.result(20)
     assert len(made) == 1
+
+
+def _write_much(folder: Path) -> None:
+    (folder / "made").write_bytes(b"x" * 100_000)
+
+
+def _fill(root: Path) -> LayerCache:
+    """Three layers of 100 kB; ``a`` was not used for longest."""
+    cache = LayerCache(root=root)
+    for age, key in ((300, "a"), (200, "b"), (100, "c")):
+        folder = cache.get_or_build("role", key, _write_much)
+        os.utime(folder, (time.time() - age, time.time() - age))
+    cache.release()
+    return cache
+
+
+def test_what_was_not_used_for_longest_is_removed_first(tmp_path: Path) -> None:
+    cache = _fill(tmp_path)
+    assert [layer.name for layer in cache.list_layers()] == ["role-a", "role-b", "role-c"]
+    assert cache.prune(1_000_000) == []
+    assert [layer.name for layer in cache.prune(250_000)] == ["role-a"]
+    assert cache.find("role", "b") is not None, "a use makes it young again"
+    cache.release()
+    assert [layer.name for layer in cache.prune(150_000)] == ["role-c"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["role-b", "role-b.lock"]
+
+
+def test_what_is_in_use_stays(tmp_path: Path) -> None:
+    cache = _fill(tmp_path)
+    user = LayerCache(root=tmp_path)
+    assert user.find("role", "a") is not None
+    assert [layer.name for layer in cache.prune(0)] == ["role-b", "role-c"]
+    assert user.has("role", "a")
+    user.release()
+    assert [layer.name for layer in cache.prune(0)] == ["role-a"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_removed_layer_is_built_again(tmp_path: Path) -> None:
+    cache = _fill(tmp_path)
+    cache.prune(0)
+    assert (cache.get_or_build("role", "a", _write) / "made").read_text() == "x"
