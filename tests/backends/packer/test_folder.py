@@ -1,0 +1,145 @@
+"""The folder of one Packer build: which files, and that nothing in them is a user's value taken for HCL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import hcl2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagegen.backends.packer.folder import BUILDERS, lower_packer, write_build
+from imagegen.backends.packer.prose import quote_hcl, render_prose
+from imagegen.backends.packer.seeds import KEY, lower_seeds
+from imagegen.backends.packer.systems import SYSTEMS
+from imagegen.backends.packer.versions import PackerStyle
+from imagegen.model.cluster import OperatingSystem, Target
+from imagegen.resources import find_resource
+from tests.goldens import check_golden
+from tests.plan.plans import make_plan, write_cluster
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    plan = make_plan(write_cluster(tmp_path, more="targets: [qemu, gce]\nimage: {size: 8GiB}\n"))
+    role_plan = next(one for one in plan.role_plans if one.name == "worker")
+    return dict(lower_packer(plan, role_plan, {}, PackerStyle.CURRENT).files)
+
+
+def test_only_the_files_of_the_targets(files: dict[str, bytes]) -> None:
+    assert {path for path in files if path.endswith(".hcl")} == {
+        "build.pkr.hcl",
+        "googlecompute.pkr.hcl",
+        "plugins.pkr.hcl",
+        "qemu.pkr.hcl",
+        "variables.pkr.hcl",
+    }
+    build = hcl2.loads(files["build.pkr.hcl"].decode())["build"][0]
+    wanted = [f"source.{builder}" for target in (Target.QEMU, Target.GCE) for builder in BUILDERS[target]]
+    assert [source.strip('"') for source in build["sources"]] == wanted
+    assert build["name"].strip('"') == "worker"
+
+
+def test_hcl_is_word_for_word_that_of_the_repository(files: dict[str, bytes]) -> None:
+    for name in ("qemu.pkr.hcl", "googlecompute.pkr.hcl", "variables.pkr.hcl", "plugins.pkr.hcl"):
+        assert files[name] == find_resource("packer", name).read_bytes()
+
+
+def test_every_variable_has_a_value_or_a_default(files: dict[str, bytes]) -> None:
+    """And nothing is set that no file declares."""
+    values = json.loads(files["image.auto.pkrvars.json"])
+    declared: dict[str, bool] = {}
+    for path, body in files.items():
+        if path.endswith(".pkr.hcl"):
+            for block in hcl2.loads(body.decode()).get("variable", ()):
+                declared |= {name.strip('"'): "default" in entry for name, entry in block.items()}
+    assert values.keys() <= declared.keys()
+    assert {name for name, has_default in declared.items() if not has_default} == values.keys() & {
+        name for name, has_default in declared.items() if not has_default
+    }
+
+
+def test_nothing_of_a_build_is_secret_or_a_password(files: dict[str, bytes]) -> None:
+    for path, body in files.items():
+        assert b"PRIVATE KEY" not in body, path
+        if path.startswith("seeds/"):
+            assert b"$6$" not in body
+            assert b"$y$" not in body
+    assert sum(KEY.encode() in body for body in files.values()) >= 2
+
+
+def test_listeners_are_on_the_loopback(files: dict[str, bytes]) -> None:
+    text = files["qemu.pkr.hcl"].decode()
+    assert text.count("hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22") == text.count('source "qemu"') == 2
+    assert text.count('vnc_bind_address = "127.0.0.1"') == 2
+    assert text.count("http_bind_address = var.qemu_http_bind_address") == 1
+
+
+def test_the_old_packer_gets_no_plugins_and_no_newer_attributes(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path, more="targets: [gce]\nimage: {size: 8GiB}\n"))
+    old = lower_packer(plan, plan.role_plans[0], {}, PackerStyle.COMPAT).files
+    new = lower_packer(plan, plan.role_plans[0], {}, PackerStyle.CURRENT).files
+    assert new.keys() - old.keys() == {"plugins.pkr.hcl"}
+    differing = {path for path in old if old[path] != new[path]}
+    assert differing == {"googlecompute.pkr.hcl", "README.md"}
+    gone = set(new["googlecompute.pkr.hcl"].decode().splitlines()) - set(
+        old["googlecompute.pkr.hcl"].decode().splitlines()
+    )
+    assert [line.split() for line in gone] == [["image_guest_os_features", "=", "var.gce_guest_os_features"]]
+
+
+@pytest.mark.parametrize("os", list(OperatingSystem))
+def test_every_seed_trusts_the_key_and_its_system_finds_it(os: OperatingSystem) -> None:
+    system = SYSTEMS[os]
+    files = lower_seeds(system, os, "ops")
+    installer = {path.rpartition("/")[2] for path in files if path.startswith("seeds/installer/")}
+    assert installer == set(system.files)
+    for folder in ("cidata", "installer"):
+        assert any(KEY.encode() in body for path, body in files.items() if f"/{folder}/" in path)
+
+
+def test_the_name_is_the_only_thing_written_into_hcl() -> None:
+    text = write_build("etcd+master", tuple(BUILDERS))
+    original = find_resource("packer", "build.pkr.hcl").read_text()
+    assert text == original.replace('"ROLES"', '"etcd+master"')
+
+
+@given(st.text(alphabet=st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from('${}%"\\\n\t')))
+def test_a_quoted_string_reads_back(text: str) -> None:
+    """No interpolation, no directive, no end of the string, whatever is in it."""
+    quoted = quote_hcl(text)
+    body = quoted[1:-1]
+    assert "\n" not in body
+    assert "${" not in body.replace("$${", "")
+    assert "%{" not in body.replace("%%{", "")
+    unescaped = body.replace("$${", "${").replace("%%{", "%{")
+    out, at = [], 0
+    while at < len(unescaped):
+        if unescaped[at] == "\\":
+            out.append({"n": "\n", "t": "\t", "r": "\r"}.get(unescaped[at + 1], unescaped[at + 1]))
+            at += 2
+        else:
+            assert unescaped[at] != '"'
+            out.append(unescaped[at])
+            at += 1
+    assert "".join(out) == text
+
+
+def test_a_template_with_an_unknown_name_is_an_error_and_values_are_no_templates() -> None:
+    from jinja2 import UndefinedError
+
+    with pytest.raises(UndefinedError):
+        render_prose("seeds", "ks.cfg.j2", {"user": "ops"})
+    text = render_prose("seeds", "ks.cfg.j2", {"user": "{{ 7 * 7 }}", "packages": ("{% raw %}",)})
+    assert "{{ 7 * 7 }}" in text
+    assert "{% raw %}" in text
+
+
+def test_the_values_of_the_quickstart() -> None:
+    plan = make_plan(find_resource("examples", "quickstart", "cluster.yaml"))
+    role_plan = next(one for one in plan.role_plans if one.name == "worker")
+    files = lower_packer(plan, role_plan, {}, PackerStyle.CURRENT).files
+    shown = ("image.auto.pkrvars.json", "payload/entries", "payload/parts", "payload/images", "payload/units")
+    check_golden("backends/packer-worker.txt", "".join(f"== {p}\n{files[p].decode()}" for p in shown))
