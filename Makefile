@@ -13,9 +13,9 @@ OUT    ?= demo
 
 # Programs that judge our output in the tests, and what golden images are built and booted with; other judges are
 # unpacked by the tests themselves.
-JUDGE_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy \
+JUDGE_PACKAGES := dnsmasq-base dosfstools e2fsprogs faketime fdisk genisoimage grub-efi-amd64-bin grub-pc-bin haproxy \
   iproute2 iptables mmdebstrap mtools nftables openssh-client \
-  openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd util-linux xorriso
+  openssl ovmf qemu-system-x86 qemu-utils shellcheck squashfs-tools systemd uidmap util-linux xorriso
 
 # What golden images are built with, and booted with in the lab.
 DEMO_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin iproute2 mmdebstrap mtools \
