@@ -32,6 +32,13 @@ _PACKAGES = (
 #: The cloud kernel has virtio and Compute Engine's devices only; other hypervisors show SATA, LSI and E1000.
 _CLOUD_KERNEL_TARGETS = frozenset({Target.QEMU, Target.GCE})
 
+_KERNELS = {
+    ("debian", True): "linux-image-cloud-amd64",
+    ("debian", False): "linux-image-amd64",
+    ("ubuntu", True): "linux-image-virtual",
+    ("ubuntu", False): "linux-image-generic",
+}
+
 #: Which data sources cloud-init asks, by target; ds-identify reads one-line lists only.
 _DATA_SOURCES = {
     Target.QEMU: ("NoCloud",),
@@ -73,12 +80,13 @@ def _origin(reason: str) -> Origin:
 
 def _plan_packages(cluster: Cluster) -> Iterator[Item]:
     for name, reason in _PACKAGES:
-        yield Package(phase=Phase.BAKE, origin=_origin(reason), name=name)
+        # there, it is part of systemd
+        if (cluster.image.os, name) != (OperatingSystem.UBUNTU_2204, "systemd-resolved"):
+            yield Package(phase=Phase.BAKE, origin=_origin(reason), name=name)
     is_cloud = _CLOUD_KERNEL_TARGETS.issuperset(cluster.targets)
+    vendor = cluster.image.os.value.partition("-")[0]
     yield Package(
-        phase=Phase.BAKE,
-        origin=_origin("the kernel for these targets"),
-        name="linux-image-cloud-amd64" if is_cloud else "linux-image-amd64",
+        phase=Phase.BAKE, origin=_origin("the kernel for these targets"), name=_KERNELS[vendor, is_cloud]
     )
     if Target.VMWARE in cluster.targets:
         reason = "cloud-init reads guestinfo with it, and vSphere sees the machine's addresses"
