@@ -37,6 +37,7 @@ from imagegen.verify import livestate
 from imagegen.verify.outcomes import Outcome
 
 _PROBE = Path(__file__).with_name("nodeprobe.py")
+_SHARED = "the node shares this machine's kernel"
 _UNREAD = "its content is not compared: the secret store is not here"
 
 #: the bytes of a file's body, or None when a secret in it cannot be had here
@@ -113,11 +114,13 @@ def _check_item(
         case Sysctl():
             problem = livestate.check_sysctl(item, answer)
             if item.key in answer["stand_ins"]:
-                skipped = "the node shares this machine's kernel, and sees a file of its own in its place"
+                skipped = f"{_SHARED}, and sees a file of its own in its place"
+            elif expect.shares_kernel and answer["sysctls"].get(item.key) is None:
+                skipped = f"{_SHARED}, which does not show it"
         case KernelModule():
             problem = livestate.check_module(item, answer)
             if expect.shares_kernel:
-                skipped = "the node shares this machine's kernel"
+                skipped = _SHARED
         case Package():
             problem = "" if item.name in answer["packages"] else "not installed"
         case User():

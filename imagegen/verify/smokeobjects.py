@@ -30,7 +30,9 @@ def emit_probe_corefile(targets: Mapping[str, tuple[str, str]], domain: str) -> 
     asked of whoever answers the pods of the cluster.
     """
     blocks = [
-        f"{zone}.:{PORT} {{\n    errors\n    forward . {address} {{\n        {how}\n    }}\n}}\n"
+        # a connection that is kept leads to the same pod again and again
+        f"{zone}.:{PORT} {{\n    errors\n"
+        f"    forward . {address} {{\n        {how}\n        expire 1ms\n    }}\n}}\n"
         for zone, (address, how) in targets.items()
     ]
     blocks.append(f"{domain}.:{PORT} {{\n    errors\n    forward . /etc/resolv.conf\n}}\n")
