@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from imagegen.backends.image.bootloader import GRUB_PC, build_esp, make_grub_image
 from imagegen.backends.image.partitions import MIB, derive_uuid
 from imagegen.run import Runner, Tool
@@ -79,7 +81,7 @@ def build_iso(
         ("initrd.img", "initrd.img"),
     ):
         _link_or_copy(role / name, tree / "live" / place)
-    (tree / "boot/grub/grub.cfg").write_text(_render_config(has_seed=seed is not None))
+    (tree / "boot/grub/grub.cfg").write_text(_render_config(seed))
     for name, body in (seed or {}).items():
         path = tree / SEED_FOLDER.lstrip("/") / name
         path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -118,11 +120,19 @@ def build_iso(
         shutil.rmtree(tree)
 
 
-def _render_config(*, has_seed: bool) -> str:
+def _render_config(seed: Mapping[str, bytes] | None) -> str:
     arguments = list(_ARGUMENTS)
-    if has_seed:
-        # quoted, because a bare semicolon ends a statement of GRUB's
-        arguments.append(f"'ds=nocloud;s=file://{_MEDIUM}{SEED_FOLDER}/'")
+    if seed is not None:
+        metadata = yaml.safe_load(seed["meta-data"])
+        # Name and id are said here, too: those of the kernel's arguments win over those of a seed disk that
+        # somebody attaches (DataSourceNoCloud._get_data). Quoted, because a semicolon ends a GRUB statement.
+        words = [
+            "ds=nocloud",
+            f"i={metadata['instance-id']}",
+            f"h={metadata['local-hostname']}",
+            f"s=file://{_MEDIUM}{SEED_FOLDER}/",
+        ]
+        arguments.append(f"'{';'.join(words)}'")
     return (
         "set timeout=0\n"
         "if serial --unit=0 --speed=115200; then\n"
