@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imagegen.emit import emit_unit, emit_yaml
-from imagegen.model.cluster import Cluster, DiskFormat, ImageMode, ImagePki, Node, Role, Target
+from imagegen.model.cluster import (
+    Cluster,
+    DiskFormat,
+    ImageMode,
+    ImagePki,
+    Node,
+    OperatingSystem,
+    Role,
+    Target,
+)
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Item, Origin, Package, Phase, Symlink, Unit, UnitState
 
