@@ -61,7 +61,7 @@ remove_user() {
 
 silence
 open_door
-cp "${here}/hygiene" "${here}/clean-up.sh" "${run}/"
+cp "${here}/hygiene" "${here}/paths" "${here}/clean-up.sh" "${run}/"
 remove_user
 sh "${run}/clean-up.sh" "${run}/hygiene"
 systemd-run --quiet --unit=imagegen-halt --property=TimeoutStopSec=60 /bin/sh "${run}/clean-up.sh" "${run}/hygiene" wait
