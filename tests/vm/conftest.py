@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imagegen.lab.cluster import LabCluster, open_lab
-from tests.vm.labs import boot, find_mirror, list_versions, require_lab, write_example
+from tests.vm.labs import boot, require_lab, write_newest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,8 +33,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabCl
         yield lab, json.loads(lab.folder.timeline.read_text())
         return
     require_lab()
-    version = list_versions(find_mirror())[0]
-    cluster = write_example(tmp_path_factory.mktemp("quickstart"), "quickstart", version)
+    cluster = write_newest(tmp_path_factory.mktemp("quickstart"), "quickstart")
     with boot(cluster) as booted:
         yield booted
 

@@ -40,6 +40,17 @@ def list_versions(mirror: Path) -> list[str]:
     return sorted(found, key=lambda text: [int(n) for n in str(parse_version(text)).split(".")], reverse=True)
 
 
+def write_newest(folder: Path, example: str) -> Path:
+    """The cluster file of an example, with the newest Kubernetes that the mirror has everything for."""
+    mirror = find_mirror()
+    for version in list_versions(mirror):
+        cluster = write_example(folder, example, version)
+        where = ["--mirror", str(mirror), "--offline", "--quiet"]
+        if try_imagegen("fetch", str(cluster), *where).returncode == 0:
+            return cluster
+    pytest.skip(f"the mirror {mirror} has no version of Kubernetes with all its companions: run make mirror")
+
+
 def require_lab() -> None:
     """Skip, with the reason, where no lab can run."""
     missing = [package for tool, package in _NEEDED.items() if shutil.which(tool) is None]
@@ -49,11 +60,15 @@ def require_lab() -> None:
         pytest.skip("the base system is made as root here")
 
 
+def try_imagegen(*arguments: str, timeout: float = 1800.0) -> subprocess.CompletedProcess[str]:
+    """A command, however it ends."""
+    argv = [sys.executable, "-m", "imagegen", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+
+
 def run_imagegen(*arguments: str, timeout: float = 1800.0, check: bool = True) -> str:
     """stdout of a command; with ``check`` it must have succeeded."""
-    done = subprocess.run(
-        [sys.executable, "-m", "imagegen", *arguments], capture_output=True, text=True, timeout=timeout
-    )
+    done = try_imagegen(*arguments, timeout=timeout)
     assert not check or done.returncode == 0, f"{arguments}: {done.stderr[-6000:]}"
     return done.stdout
 

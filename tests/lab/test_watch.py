@@ -1,0 +1,170 @@
+"""What counts as Ready, from answers of API servers, and when a wait ends."""
+
+from __future__ import annotations
+
+import base64
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from imagegen.lab import watch as watching
+from imagegen.lab.api import ApiError, NodeCondition, Request, _read_condition, _read_request
+from imagegen.lab.errors import BootFailureError
+from imagegen.lab.folder import LabFolder
+from imagegen.lab.progress import Event
+from imagegen.lab.watch import Watch, watch_lab
+from tests.lab.clusters import load_text
+
+NOW = datetime(2026, 11, 21, 10, 0, 30, tzinfo=UTC).timestamp()
+CONSOLE = "[    0.5] x\n[    1.123456] y\nimagegen: cloud-init finished after 40.0 seconds\n"
+
+
+def _node(status: str, heartbeat: str) -> dict[str, Any]:
+    ready = {"type": "Ready", "status": status, "lastHeartbeatTime": heartbeat, "message": "why"}
+    info = {"bootID": "b", "kubeletVersion": "v1.36.4"}
+    return {"metadata": {"name": "w"}, "status": {"conditions": [ready], "nodeInfo": info}}
+
+
+def test_a_condition_tells_how_old_its_heartbeat_is() -> None:
+    condition = _read_condition(_node("True", "2026-11-21T10:00:00Z"), NOW)
+    assert condition == NodeCondition(
+        ready=True, heartbeat_age=30.0, message="why", boot_id="b", version="v1.36.4"
+    )
+    assert not _read_condition(_node("Unknown", "2026-11-21T10:00:00Z"), NOW).ready
+    assert not _read_condition({"metadata": {"name": "w"}}, NOW).ready
+
+
+def _request(user: str, name: str, usages: list[str], **status: Any) -> dict[str, Any]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    pem = signed.public_bytes(serialization.Encoding.PEM)
+    spec = {"username": user, "request": base64.b64encode(pem).decode(), "usages": usages}
+    return {"spec": spec, "status": status}
+
+
+def test_requests_are_told_apart() -> None:
+    approved = {"conditions": [{"type": "Approved"}], "certificate": "QQ=="}
+    client = _request("system:bootstrap:abc", "system:node:w", ["client auth"], **approved)
+    assert _read_request(client) == Request(node="w", kind="client", approved=True, issued=True)
+    serving = _request("system:node:w", "system:node:w", ["server auth"])
+    assert _read_request(serving) == Request(node="w", kind="serving", approved=False, issued=False)
+    assert _read_request(_request("somebody", "system:node:w", ["client auth"])) is None
+
+
+class FakeMachine:
+    def __init__(self, name: str) -> None:
+        self.name, self.text, self.alive = name, CONSOLE, True
+        self.started_at = time.time() - 100.0
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def cpu_seconds(self) -> float:
+        return 1.0
+
+    def read_console(self) -> str:
+        return self.text
+
+
+class FakeApi:
+    """An API server that knows both workers; ``age`` is that of their heartbeats."""
+
+    def __init__(self) -> None:
+        self.ready, self.age = True, 1.0
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def list_nodes(self) -> dict[str, NodeCondition]:
+        if not self.ready:
+            raise ApiError("not yet")
+        condition = NodeCondition(
+            ready=True, heartbeat_age=self.age, message="", boot_id="", version="v1.36.4"
+        )
+        return {"worker-0": condition, "worker-1": condition, "stranger": condition}
+
+    def list_requests(self) -> list[Request]:
+        return [Request(node="worker-0", kind="client", approved=True, issued=True)]
+
+
+class FakeNetwork:
+    def __init__(self) -> None:
+        self.closed: set[int] = set()
+
+    def connect(self, host: str, port: int, timeout: float) -> SimpleNamespace:
+        if port in self.closed:
+            raise ConnectionRefusedError
+        return SimpleNamespace(close=lambda: None)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "_ASK_SECONDS", 0.0)
+    cluster = load_text(tmp_path)
+    folder = LabFolder(tmp_path / "lab")
+    folder.make()
+    return SimpleNamespace(
+        cluster=cluster,
+        nodes=list(cluster.nodes),
+        folder=folder,
+        machines={node.name: FakeMachine(node.name) for node in cluster.nodes},
+        api=FakeApi(),
+        network=FakeNetwork(),
+        engine=SimpleNamespace(name="qemu", describe=lambda: "kvm"),
+        address_of=lambda name: "10.240.0.1",
+    )
+
+
+def test_a_lab_is_ready_when_every_node_has_done_its_part(lab: Any) -> None:
+    seen = []
+    timeline = watch_lab(Watch(lab), 5.0, on_change=lambda watch: seen.append(watch.seconds))
+    assert seen
+    assert timeline.seconds == pytest.approx(100.0, abs=5.0)
+    assert timeline.nodes["worker-0"].has(Event.CSR)
+    assert all(node.is_complete for node in timeline.nodes.values())
+    assert lab.folder.timeline.exists()
+
+
+def test_a_heartbeat_of_an_earlier_start_does_not_count(lab: Any) -> None:
+    """Ready=True outlives a power cut."""
+    lab.api.age = 101.0
+    with pytest.raises(BootFailureError, match="worker-0 lacks Ready"):
+        watch_lab(Watch(lab), 0.1)
+    assert watch_lab(Watch(lab), 0.1, nodes=["etcd-0"]).nodes["etcd-0"].is_complete
+
+
+def test_a_service_that_does_not_answer_is_named(lab: Any) -> None:
+    lab.network.closed = {2379}
+    with pytest.raises(BootFailureError, match="etcd-0 lacks etcd; the last lines"):
+        watch_lab(Watch(lab), 0.1)
+
+
+def test_an_api_that_is_not_ready_is_waited_for(lab: Any) -> None:
+    lab.api.ready = False
+    with pytest.raises(BootFailureError, match="the cluster is not ready after"):
+        watch_lab(Watch(lab), 0.1)
+
+
+def test_a_panic_ends_the_wait_with_the_nodes_console(lab: Any) -> None:
+    lab.machines["worker-1"].text = "line\nKernel panic - not syncing: oops\n"
+    with pytest.raises(
+        BootFailureError, match=r"worker-1 does not come up: Kernel panic.*\nline\n"
+    ) as caught:
+        watch_lab(Watch(lab), 3600.0)
+    assert caught.value.hint == f"its whole console is {lab.folder.console('worker-1')}"
+
+
+def test_a_machine_that_ended_ends_the_wait(lab: Any) -> None:
+    lab.machines["etcd-0"].alive = False
+    with pytest.raises(BootFailureError, match="etcd-0 does not come up: ended"):
+        watch_lab(Watch(lab), 3600.0)
