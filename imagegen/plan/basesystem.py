@@ -74,7 +74,8 @@ _GENERATED = (".mount", ".swap", ".device", ".automount")
 OUR_UNITS = _words(
     """
     containerd.service csr-approver.service docker.service etcd.service flanneld.service haproxy.service
-    imagegen-first-boot.service kube-apiserver.service kube-controller-manager.service
+    imagegen-await-api.service imagegen-first-boot.service kube-apiserver.service
+    kube-controller-manager.service
     kube-proxy.service kube-scheduler.service kubelet.service nftables.service chrony.service
     chronyd.service
     """

@@ -36,6 +36,11 @@ CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 _COLLECTIONS = (CSRS, f"{KUBE_SYSTEM}/configmaps", f"{KUBE_SYSTEM}/secrets")
+_KINDS = {
+    "/api/v1": (("ConfigMap", "configmaps", True), ("Namespace", "namespaces", False)),
+    "/apis/apps/v1": (("Deployment", "deployments", True), ("Scale", "deployments/scale", True)),
+}
+APPLY = "application/apply-patch+yaml"
 
 #: An HTTP status to answer with, ``drop`` to cut the connection, ``garbage`` for bytes that are no JSON.
 Fault = int | str
@@ -109,6 +114,12 @@ class FakeApi:
     watchers: list[queue.Queue[dict[str, Any] | None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     watched: threading.Event = field(default_factory=threading.Event)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    #: path and body of every object that somebody applied, and the query of the last
+    applied: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    apply_query: dict[str, str] = field(default_factory=dict)
+    #: content types of PATCH that are understood
+    patches: tuple[str, ...] = (APPLY, "application/merge-patch+json")
 
     def collection(self, path: str) -> dict[str, dict[str, Any]]:
         return self.objects.setdefault(path, {})
@@ -237,6 +248,9 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
         def do_PUT(self) -> None:
             self._serve("PUT")
 
+        def do_PATCH(self) -> None:
+            self._serve("PATCH")
+
         def _serve(self, method: str) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
@@ -244,6 +258,7 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             query = {k: v[0] for k, v in parse_qs(parts.query).items()}
             with api.lock:
                 api.requests.append((method, parts.path))
+                api.headers.append(dict(self.headers))
             fault = api.take_fault(method, "WATCH" if "watch" in query else parts.path)
             if fault == "drop":
                 self.close_connection = True
@@ -260,6 +275,10 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
         def _get(self, path: str, query: dict[str, str], body: dict[str, Any]) -> None:
             if path == "/readyz":
                 self._send(200 if api.ready() else 500, b"ok")
+            elif path in _KINDS:
+                names = ("kind", "name", "namespaced")
+                kinds = [dict(zip(names, kind, strict=True)) for kind in _KINDS[path]]
+                self._answer(200, {"kind": "APIResourceList", "resources": kinds})
             elif path in _COLLECTIONS:
                 self._list(path, query)
             else:
@@ -312,6 +331,18 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                     self._fail(409, "the object has been modified")
                 else:
                     self._answer(200, api.store(collection, body))
+
+        def _patch(self, path: str, query: dict[str, str], body: dict[str, Any]) -> None:
+            if self.headers.get("Content-Type") not in api.patches:
+                self._fail(415, "the body of the request was in an unknown format")
+                return
+            collection, _, name = path.rpartition("/")
+            with api.lock:
+                api.applied.append((path, body))
+                api.apply_query = query
+                known = api.collection(collection).get(unquote(name)) or {"metadata": {"name": unquote(name)}}
+                metadata = {**known["metadata"], **body["metadata"]}
+                self._answer(200, api.store(collection, {**known, **body, "metadata": metadata}))
 
         def _watch(self, query: dict[str, str]) -> None:
             events: queue.Queue[dict[str, Any] | None] = queue.Queue()

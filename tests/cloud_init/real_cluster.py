@@ -203,18 +203,16 @@ class RealCluster:
         """The end of a daemon's log."""
         return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
 
-    def run_first_boot(self, cache: str, node: str = "master-0") -> subprocess.CompletedProcess[str]:
+    def run_first_boot(self, node: str = "master-0") -> subprocess.CompletedProcess[str]:
         """The first-boot service of a master once, as its unit says, with the paths of this place."""
         machine = self.machines[node]
         return self.run(
             [
                 *machine.command("imagegen-first-boot.service", self.executables),
-                f"--kubectl={self.executables / 'kubectl'}",
                 f"--kubeconfig={machine.path('/etc/kubernetes/first-boot.kubeconfig')}",
                 f"--manifests={machine.path('/etc/kubernetes/first-boot')}",
                 f"--addons={machine.path('/etc/kubernetes/addons')}",
                 f"--tokens={machine.path('/etc/imagegen/bootstrap-tokens')}",
-                f"--cache={self.folder / 'kubectl-cache' / cache}",
                 "--deadline=120",
             ],
             node=node,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,31 @@ from tests.cloud_init.programs import load_program
 program = load_program("first-boot")
 pytestmark = pytest.mark.process
 
-#: Notes how it was called, then does what the file ``fail`` beside it says.
-_KUBECTL = """\
-#!/bin/sh
-here=$(dirname "$0")
-printf '%s\\n' "$*" >>"$here/calls"
-env >>"$here/environment"
-if [ -s "$here/fail" ]; then
-    sed -i 1d "$here/fail"
-    echo "error: the server is busy" >&2
-    exit 1
-fi
+_BINDING = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: bindings}
+---
+apiVersion: v1
+kind: List
+items:
+  - {apiVersion: v1, kind: Namespace, metadata: {name: kube-flannel}}
 """
+_ADDON = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: %s, namespace: kube-system}}\n"
+_DEPLOYMENTS = "/apis/apps/v1/namespaces/kube-system/deployments"
 
 
 class Machine:
-    """A master's folders, and a kubectl that writes down what it is asked."""
+    """A master's folders."""
 
     def __init__(self, folder: Path, api: FakeApi) -> None:
         self.folder = folder
         self.api = api
-        self.kubectl = folder / "kubectl"
-        self.kubectl.write_text(_KUBECTL)
-        self.kubectl.chmod(0o755)
         for name in ("first-boot", "addons"):
             (folder / name).mkdir()
-        (folder / "first-boot" / "10-bootstrap.yaml").write_text("{}\n")
-        (folder / "addons" / "20-coredns.yaml").write_text("{a: 1}\n")
-        (folder / "addons" / "10-flannel.yaml").write_text("{b: 1}\n")
+        (folder / "first-boot" / "10-bootstrap.yaml").write_text(_BINDING)
+        (folder / "addons" / "20-coredns.yaml").write_text(_ADDON % "coredns")
+        (folder / "addons" / "10-flannel.yaml").write_text(_ADDON % "flannel")
         (folder / "tokens").write_text("worker-0 abcdef.canary0123456789\n")
         api.write_kubeconfig(folder / "kubeconfig")
 
@@ -51,23 +47,20 @@ class Machine:
         code: int = program.main(
             [
                 f"--kubeconfig={self.folder / 'kubeconfig'}",
-                f"--kubectl={self.kubectl}",
                 f"--manifests={self.folder / 'first-boot'}",
                 f"--addons={self.folder / 'addons'}",
                 f"--tokens={self.folder / 'tokens'}",
-                f"--cache={self.folder / 'cache'}",
                 "--token-lifetime=86400",
                 *more,
             ]
         )
         return code
 
-    def calls(self) -> list[str]:
+    def applied(self) -> list[str]:
         """What was applied since the last question, by name."""
-        path = self.folder / "calls"
-        lines = path.read_text().splitlines() if path.exists() else []
-        path.unlink(missing_ok=True)
-        return [os.path.basename(line.rpartition("=")[2]) for line in lines]
+        names = [path.rpartition("/")[2] for path, _ in self.api.applied]
+        self.api.applied.clear()
+        return names
 
 
 @pytest.fixture
@@ -85,7 +78,17 @@ def machine(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ma
 
 def test_everything_is_applied_in_order(machine: Machine) -> None:
     assert machine.run() == 0
-    assert machine.calls() == ["first-boot", "10-flannel.yaml", "20-coredns.yaml"]
+    assert [path for path, _ in machine.api.applied] == [
+        "/api/v1/namespaces/default/configmaps/bindings",
+        "/api/v1/namespaces/kube-flannel",
+        f"{_DEPLOYMENTS}/flannel",
+        f"{_DEPLOYMENTS}/coredns",
+    ]
+    assert machine.api.apply_query == {
+        "fieldManager": "imagegen",
+        "force": "true",
+        "fieldValidation": "Strict",
+    }
     assert list(machine.api.collection(f"{KUBE_SYSTEM}/secrets")) == ["bootstrap-token-abcdef"]
 
 
@@ -100,7 +103,7 @@ def test_it_gives_up_at_its_deadline_for_systemd_to_start_it_again(machine: Mach
     machine.api.ready = lambda: False
     assert machine.run("--deadline=0") == 1
     assert "not ready" in capfd.readouterr().err
-    assert machine.calls() == []
+    assert machine.applied() == []
 
 
 def test_it_gives_up_when_nobody_listens(machine: Machine) -> None:
@@ -110,49 +113,57 @@ def test_it_gives_up_when_nobody_listens(machine: Machine) -> None:
 
 
 def test_a_busy_server_is_asked_again(machine: Machine) -> None:
-    (machine.folder / "fail").write_text("1\n2\n3\n")
+    machine.api.faults += [("PATCH", "/api/v1/namespaces/kube-flannel", 500)] * 3
     assert machine.run() == 0
-    assert machine.calls() == ["first-boot"] * 4 + ["10-flannel.yaml", "20-coredns.yaml"]
+    assert machine.applied() == ["bindings"] * 4 + ["kube-flannel", "flannel", "coredns"]
 
 
 @pytest.mark.parametrize("fault", [409, 429, 500, 503, "drop", "garbage"])
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-def test_faults_of_the_server_pass(machine: Machine, method: str, fault: int | str) -> None:
-    machine.api.faults += [(method, KUBE_SYSTEM, fault)] * 2
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", KUBE_SYSTEM),
+        ("POST", KUBE_SYSTEM),
+        ("PUT", KUBE_SYSTEM),
+        ("GET", "/apis/apps/v1"),
+        ("PATCH", _DEPLOYMENTS),
+    ],
+)
+def test_faults_of_the_server_pass(machine: Machine, method: str, path: str, fault: int | str) -> None:
+    machine.api.faults += [(method, path, fault)] * 2
     assert machine.run() == 0
     assert list(machine.api.collection(f"{KUBE_SYSTEM}/secrets")) == ["bootstrap-token-abcdef"]
 
 
 def test_a_second_boot_applies_the_bindings_and_leaves_the_addons(machine: Machine) -> None:
     machine.run()
-    machine.calls()
+    machine.applied()
     assert machine.run() == 0
-    assert machine.calls() == ["first-boot"]
+    assert machine.applied() == ["bindings", "kube-flannel"]
 
 
 def test_a_changed_addon_is_applied_once_and_an_old_master_does_not_bring_the_old_one_back(
     machine: Machine,
 ) -> None:
     machine.run()
-    machine.calls()
+    machine.applied()
     path = machine.folder / "addons" / "20-coredns.yaml"
     old = path.read_text()
-    path.write_text("{a: 2}\n")
+    path.write_text(old + "# new\n")
     machine.run()
-    assert machine.calls() == ["first-boot", "20-coredns.yaml"]
+    assert machine.applied() == ["bindings", "kube-flannel", "coredns"]
     path.write_text(old)
     machine.run()
-    assert machine.calls() == ["first-boot"]
+    assert machine.applied() == ["bindings", "kube-flannel"]
 
 
-def test_no_secret_is_in_a_command_line_an_environment_or_the_log(machine: Machine, capfd: Any) -> None:
-    (machine.folder / "fail").write_text("1\n")
+def test_no_secret_is_in_the_log(machine: Machine, capfd: Any) -> None:
+    machine.api.faults += [("POST", KUBE_SYSTEM, 500), ("PATCH", _DEPLOYMENTS, 500)]
     machine.run()
     out, err = capfd.readouterr()
-    seen = (machine.folder / "calls").read_text() + (machine.folder / "environment").read_text() + out + err
-    assert "canary" not in seen
-    key = machine.api.client.key.splitlines()[1]
-    assert key not in seen
+    assert "retrying" in err
+    assert "canary" not in out + err
+    assert machine.api.client.key.splitlines()[1] not in out + err
 
 
 def test_a_master_without_tokens_is_fine(machine: Machine) -> None:
@@ -169,10 +180,35 @@ def test_a_wrong_token_file_fails_at_once(machine: Machine, capfd: Any) -> None:
     assert "canary" not in err
 
 
-def test_a_missing_kubectl_is_said(machine: Machine, capfd: Any) -> None:
-    machine.kubectl.unlink()
+def test_a_server_without_server_side_apply(machine: Machine) -> None:
+    machine.api.patches = ("application/merge-patch+json",)
+    assert machine.run() == 0
+    assert machine.applied() == []
+    assert "coredns" in machine.api.collection(_DEPLOYMENTS)
+    (machine.folder / "addons" / "20-coredns.yaml").write_text(_ADDON % "coredns" + "# new\n")
+    assert machine.run() == 0
+    assert machine.applied() == ["bindings", "kube-flannel", "coredns"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (
+            "{apiVersion: example.com/v1, kind: Thing, metadata: {name: x}}",
+            "the API has no example.com/v1 Thing",
+        ),
+        ("{apiVersion: apps/v1, kind: Thing, metadata: {name: x}}", "the API has no apps/v1 Thing"),
+        ("{kind: Deployment, metadata: {name: x}}", "without apiVersion, kind or name"),
+        ("{apiVersion: apps/v1, kind: Deployment}", "without apiVersion, kind or name"),
+        ("[", "20-coredns.yaml: while parsing"),
+    ],
+)
+def test_a_manifest_that_cannot_be_applied_is_said(
+    machine: Machine, capfd: Any, text: str, word: str
+) -> None:
+    (machine.folder / "addons" / "20-coredns.yaml").write_text(text)
     assert machine.run("--deadline=0") == 1
-    assert "kubectl" in capfd.readouterr().err
+    assert word in json.loads(capfd.readouterr().err.splitlines()[-1].partition("reason=")[2])
 
 
 def test_the_log_is_lines_of_words_and_json(machine: Machine, capfd: Any) -> None:

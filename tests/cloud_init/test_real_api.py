@@ -67,7 +67,7 @@ def booted(balanced: RealCluster) -> RealCluster:
     for _ in range(2):
         balanced.start_unit("master-0", "csr-approver.service")
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(balanced.run_first_boot, ("one", "two")))
+        both = list(pool.map(balanced.run_first_boot, ("master-0", "master-0")))
     for done in both:
         assert done.returncode == 0, done.stderr + balanced.read_log("kube-apiserver.service")
     return balanced
@@ -307,7 +307,7 @@ def test_another_boot_changes_nothing_and_revives_no_token(
     booted.kubectl("scale", "deployment", "coredns", "-n", "kube-system", "--replicas=3")
     booted.kubectl("delete", "clusterrolebinding", "imagegen:nodeclient")
     before = booted.get("configmaps", "-n", "kube-system", "-l", "app.kubernetes.io/managed-by=imagegen")
-    done = booted.run_first_boot("one")
+    done = booted.run_first_boot()
     assert done.returncode == 0, done.stderr
     assert booted.try_kubectl("get", "secret", secret, "-n", "kube-system").returncode != 0
     assert booted.get("deployment", "coredns", "-n", "kube-system")["spec"]["replicas"] == 3

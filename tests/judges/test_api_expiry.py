@@ -135,7 +135,7 @@ def end_of(path: Path) -> datetime:
 
 def test_a_year_later_the_stated_action_mends_the_cluster(real: RealCluster) -> None:
     real.wait_for("the API", lambda: is_ready(real), REST - 15)
-    assert real.run_first_boot("one").returncode == 0
+    assert real.run_first_boot().returncode == 0
     real.start_unit("master-0", "csr-approver.service")
     worker = join_worker(real)
     secret = {"metadata": {"name": "before"}, "stringData": {"word": "kept"}}

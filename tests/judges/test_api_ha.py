@@ -182,7 +182,7 @@ def test_a_master_is_replaced_by_a_new_machine_with_its_seed(quorum: Quorum) -> 
     real.machines["master-2"] = machine
     quorum.start("master-2")
     quorum.wait_up("master-2")
-    assert real.run_first_boot("new", node="master-2").returncode == 0
+    assert real.run_first_boot("master-2").returncode == 0
     assert before <= stored(quorum)
 
 

@@ -139,7 +139,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     """After first boot, every node joined by TLS bootstrap."""
     try:
         with run_control_plane(CLUSTER, tmp_path_factory.mktemp("csr")) as real:
-            done = real.run_first_boot("one")
+            done = real.run_first_boot()
             assert done.returncode == 0, done.stderr
             real.start_unit("master-0", "csr-approver.service")
             board = Board(real)
@@ -246,7 +246,7 @@ def test_a_revoked_token_is_worth_nothing(board: Board) -> None:
 
     # the API server's own memory of tokens lasts ten seconds
     board.real.wait_for("the end of a revoked token", refused, 30)
-    assert board.real.run_first_boot("again").returncode == 0
+    assert board.real.run_first_boot().returncode == 0
     (sent,) = board.send([("replay-after-boot", case, LEASERS[1])])
     assert sent.reply.status == 401
 

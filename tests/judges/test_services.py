@@ -20,7 +20,12 @@ NODES = (
     "{name: lb-0, roles: [lb], address: 10.240.0.12}",
     "{name: worker-0, roles: [worker], address: 10.240.0.21}",
 )
-OURS = ("imagegen-first-boot.service", "csr-approver.service", "imagegen-pod-routes.service")
+OURS = (
+    "imagegen-first-boot.service",
+    "imagegen-await-api.service",
+    "csr-approver.service",
+    "imagegen-pod-routes.service",
+)
 HAPROXY = "haproxy.service"
 #: of 10
 EXPOSURE_LIMIT = 4.0

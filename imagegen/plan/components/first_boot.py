@@ -20,7 +20,6 @@ from imagegen.model.cluster import BootstrapMethod, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
-    Binary,
     Content,
     Directory,
     File,
@@ -38,7 +37,6 @@ PROGRAMS = "/usr/local/lib/imagegen"
 MANIFESTS = "/etc/kubernetes/first-boot"
 ADDONS = "/etc/kubernetes/addons"
 BOOTSTRAP_TOKENS = "/etc/imagegen/bootstrap-tokens"
-KUBECTL = "/usr/local/bin/kubectl"
 UNIT = "imagegen-first-boot.service"
 
 _ORIGIN = Origin(
@@ -49,7 +47,7 @@ _NOTHING = Fragment()
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    """Masters: kubectl, the objects, the tokens, and the service that applies them."""
+    """Masters: the objects, the tokens, and the service that applies them."""
     if Role.MASTER not in roles:
         return _NOTHING
     return Fragment((*_plan_bake(ctx), *_plan_boot(ctx)))
@@ -83,13 +81,6 @@ def _plan_bake(ctx: Context) -> list[Item]:
         return File(phase=Phase.BAKE, origin=_ORIGIN, path=f"{MANIFESTS}/{name}", content=(text,))
 
     return [
-        Binary(
-            phase=Phase.BAKE,
-            origin=_ORIGIN,
-            path=KUBECTL,
-            part="kubectl",
-            version=ctx.releases.version("kubectl"),
-        ),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=MANIFESTS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=ADDONS),
@@ -98,6 +89,7 @@ def _plan_bake(ctx: Context) -> list[Item]:
         manifest("30-csr-approver.yaml", emit_yaml_documents(csr_approver_access())),
         manifest("40-cluster-info-access.yaml", emit_yaml_documents(cluster_info_access())),
         api_client_library(_ORIGIN),
+        program("kube_objects.py", _ORIGIN, mode="0644"),
         program("bootstrap_tokens.py", _ORIGIN, mode="0644"),
         program("first-boot", _ORIGIN),
         Unit(phase=Phase.BAKE, origin=_ORIGIN, name=UNIT, content=_render_unit(ctx)),
@@ -164,8 +156,6 @@ def _render_unit(ctx: Context) -> str:
                     ("TimeoutStartSec", "30min"),
                     ("Restart", "on-failure"),
                     ("RestartSec", "5s"),
-                    ("RuntimeDirectory", "imagegen-first-boot"),
-                    ("RuntimeDirectoryMode", "0700"),
                     ("CPUWeight", "50"),
                     ("MemoryMax", "512M"),
                     *UNPRIVILEGED,
