@@ -18,6 +18,7 @@ VERBS: Mapping[str, str] = {
     "plan": "Show what will be on every machine.",
     "diff": "Show what changes on which node.",
     "explain": "Explain a finding, a file on a machine or a flag.",
+    "upgrade-check": "Show what a newer Kubernetes changes, minor by minor.",
     "render": "Write everything that the nodes need on first boot.",
     "seed": "Write seed ISOs.",
     "pki": "Show, verify or renew the certificates.",
@@ -39,7 +40,7 @@ def find_verb(name: str) -> click.Command:
     """The command of a verb; raises KeyError when there is no such verb."""
     if name not in VERBS:
         raise KeyError(name)
-    command: click.Command = importlib.import_module(f"imagegen.cli.{name}").command
+    command: click.Command = importlib.import_module(f"imagegen.cli.{name.replace('-', '_')}").command
     return command
 
 

@@ -1,0 +1,152 @@
+"""What changes for a cluster on the way to a newer Kubernetes, minor by minor, out of the version tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from imagegen.errors import UsageError
+from imagegen.kubernetes.flags import find_flag
+from imagegen.kubernetes.gates import GateRow, all_rows
+from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
+from imagegen.model.cluster import Cluster
+from imagegen.model.version import Version, parse_version
+
+#: parts of a node that carry versions of their own
+COMPANIONS = ("etcd", "containerd", "runc", "cni-plugins", "pause", "coredns", "flannel")
+
+
+class Effect(StrEnum):
+    REMOVED = "removed"
+    DEPRECATED = "deprecated"
+    CHANGED = "changes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that happens in ``minor``.
+
+    ``path`` is its place in the cluster file, empty when the user does not name it; ``instead`` what to do,
+    ``evidence`` where that is known from.
+    """
+
+    minor: str
+    component: str
+    item: str
+    effect: Effect
+    says: str = ""
+    instead: str = ""
+    evidence: str = ""
+    path: str = ""
+
+    @property
+    def concerns_the_user(self) -> bool:
+        return bool(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One minor of the way: the release to go to, and what happens there."""
+
+    version: Version
+    companions: tuple[tuple[str, str, str], ...]
+    changes: tuple[Change, ...]
+
+
+def plan_upgrade(cluster: Cluster, target: Version) -> tuple[Step, ...]:
+    """One step a minor, for no minor may be left out; raises UsageError when the target is not newer."""
+    load_releases(target)
+    start = cluster.kubernetes.version
+    if target <= start:
+        raise UsageError(
+            f"wanted a version newer than {start}, got {target}",
+            hint=f"for example {newest_patch(known_minors()[-1])}",
+        )
+    named = dict(_name_user_items(cluster))
+    steps, before = [], start
+    for number in range(start.minor + (start.minor != target.minor), target.minor + 1):
+        minor = f"{target.major}.{number}"
+        version = target if number == target.minor else newest_patch(minor)
+        changes = tuple(_list_changes(minor, named)) if number > start.minor else ()
+        steps.append(Step(version=version, companions=_compare_companions(before, version), changes=changes))
+        before = version
+    return tuple(steps)
+
+
+def _name_user_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]]:
+    """What the user names, as (component, item), and its place in the cluster file."""
+    for component, flags in cluster.kubernetes.extra_args:
+        for name, value in flags:
+            path = f"kubernetes.extra_args.{component}.{name}"
+            yield (component, f"--{name}"), path
+            if name in ("feature-gates", "runtime-config", "admission-control") or name.endswith(
+                "-admission-plugins"
+            ):
+                for word in value.split(","):
+                    yield (component, word.partition("=")[0].strip()), path
+    yield ("cluster", "dockershim"), "runtime" if cluster.runtime.value == "docker" else ""
+    mode = f"KubeProxyConfiguration.mode {cluster.network.proxy.value}"
+    yield ("kube-proxy", mode), "network.proxy" if cluster.span_of("network.proxy") else ""
+
+
+def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Change]:
+    told = set()
+    for row in all_rows():
+        if row.component in ("etcd", "containerd"):
+            continue
+        for effect, says in _effects_of(row, minor):
+            told.add((row.component, row.item))
+            yield Change(
+                minor=minor,
+                component=row.component,
+                item=row.item,
+                effect=effect,
+                says=says,
+                instead=row.replacement,
+                evidence=row.evidence,
+                path=_find_path(row, named),
+            )
+    for (component, item), path in named.items():
+        if item.startswith("--") and (component, item) not in told and ("all", item) not in told:
+            yield from _list_quiet(minor, component, item, path)
+
+
+def _effects_of(row: GateRow, minor: str) -> Iterator[tuple[Effect, str]]:
+    if row.removed is not None and row.removed.minor_text == minor:
+        yield Effect.REMOVED, ""
+    elif row.deprecated is not None and row.deprecated.minor_text == minor:
+        yield Effect.DEPRECATED, ""
+    if row.changed is not None and row.changed.minor_text == minor:
+        yield Effect.CHANGED, row.change
+
+
+def _find_path(row: GateRow, named: dict[tuple[str, str], str]) -> str:
+    if row.component == "all":
+        return next((path for (_, item), path in named.items() if item == row.item and path), "")
+    # a gate or an API of the cluster may be named for any of its components
+    paths = [p for (component, item), p in named.items() if p and item == row.item]
+    return named.get((row.component, row.item), "") or (paths[0] if paths and row.kind == "gate" else "")
+
+
+def _list_quiet(minor: str, component: str, item: str, path: str) -> Iterator[Change]:
+    """Flags of which only the list of every minor's flags knows."""
+    try:
+        flag = find_flag(component, item.removeprefix("--"))
+    except KeyError:
+        return
+    if flag is None or component == "etcd":
+        return
+    common = {"minor": minor, "component": component, "item": item, "path": path}
+    number = parse_version(f"{minor}.0")
+    if flag.last is not None and flag.last.minor + 1 == number.minor:
+        yield Change(**common, effect=Effect.REMOVED)
+    elif flag.deprecated is not None and flag.deprecated == number:
+        yield Change(**common, effect=Effect.DEPRECATED)
+
+
+def _compare_companions(old: Version, new: Version) -> tuple[tuple[str, str, str], ...]:
+    """(part, from, to) of every companion that another release belongs to."""
+    before, after = load_releases(old), load_releases(new)
+    pairs = ((name, before.version(name), after.version(name)) for name in COMPANIONS)
+    return tuple(pair for pair in pairs if pair[1] != pair[2])
