@@ -33,6 +33,7 @@ from imagegen.plan.components import (
     platform,
     preload,
     scheduler,
+    settle,
 )
 from imagegen.plan.items import Fragment, Item, Package, Port
 from imagegen.plan.merge import (
@@ -69,6 +70,7 @@ COMPONENTS: tuple[Component, ...] = (
     csr_approver,
     addons,
     preload,
+    settle,
 )
 
 
