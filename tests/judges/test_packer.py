@@ -24,6 +24,7 @@ from imagegen.backends.packer.seeds import lower_seeds
 from imagegen.backends.packer.systems import SYSTEMS, Installer
 from imagegen.backends.packer.versions import PackerStyle
 from imagegen.model.cluster import OperatingSystem
+from imagegen.model.support import RENDERED
 from imagegen.plan.plan import Plan
 from imagegen.resources import find_resource
 from tests.conftest import require_judge
@@ -69,19 +70,18 @@ def packer(request: pytest.FixtureRequest) -> Packer:
 
 
 @functools.cache
-def plan_for(os: OperatingSystem) -> Plan:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{os.value}.yaml")
-        path.write_text(CLUSTER % os.value)
+def plan_for(system: OperatingSystem) -> Plan:
+    """The plan, also for systems that the model still refuses: their builds are written and judged, too."""
+    text = CLUSTER % system.value
+    if system is OperatingSystem.ORACLELINUX_7:  # cgroup v1
+        text = text.replace("1.36.4", "1.28.15")
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setitem(RENDERED, "image.os", frozenset(OperatingSystem))
+        path = Path(folder, f"{system.value}.yaml")
+        path.write_text(text)
         plan, report = try_plan(path)
     assert plan is not None, report.render_text()
     return plan
-
-
-def rendered_systems() -> list[OperatingSystem]:
-    from imagegen.model.support import RENDERED
-
-    return sorted(OperatingSystem(one) for one in RENDERED["image.os"])
 
 
 def write_build(plan: Plan, roles: str, style: PackerStyle, folder: Path) -> Path:
@@ -111,11 +111,14 @@ def variables(folder: Path) -> list[str]:
     return [word for name, value in values.items() for word in ("-var", f"{name}={value}")]
 
 
-@pytest.mark.parametrize("os", rendered_systems())
-def test_every_build_is_valid(packer: Packer, os: OperatingSystem, tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", list(OperatingSystem))
+def test_every_build_is_valid(packer: Packer, system: OperatingSystem, tmp_path: Path) -> None:
     """All seven builders at once; the sets of roles differ in payload and name only."""
-    plan = plan_for(os)
-    chosen = ROLES if os is OperatingSystem.DEBIAN_13 else ("worker", "master+worker")
+    plan = plan_for(system)
+    chosen: tuple[str, ...] = ("worker",)
+    if system is OperatingSystem.DEBIAN_13:
+        # a process of the current Packer takes seconds
+        chosen = ROLES if packer.style is PackerStyle.COMPAT else ("worker", "master+worker")
     for roles in chosen:
         folder = write_build(plan, roles, packer.style, tmp_path / roles)
         done = packer.run("fmt", "-check", "-diff", ".", cwd=folder)
