@@ -55,11 +55,22 @@ def command(ctx: click.Context, form: str) -> None:
         terminal.data(json.dumps([_as_dict(f) for f in findings], indent=2) + "\n")
     else:
         terminal.data(_draw_table(findings, terminal))
+    _tell_cache(terminal)
     missing = [f for f in findings if f.state == "missing"]
     if missing:
         terminal.say(f"{len(missing)} required: missing")
         ctx.exit(MissingToolError.exit_code)
     terminal.say("everything that imagegen needs is there")
+
+
+def _tell_cache(terminal: Terminal) -> None:
+    from imagegen.backends.image.layers import LayerCache, default_layer_root
+
+    root = default_layer_root()
+    layers = LayerCache(root=root).list_layers()
+    if layers:
+        size = sum(layer.size_bytes for layer in layers) / (1 << 30)
+        terminal.say(f"{size:.1f} GiB of layers in {root}; build --cache-limit bounds them")
 
 
 def _examine_python() -> Finding:
