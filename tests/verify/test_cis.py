@@ -15,7 +15,14 @@ from imagegen.kubernetes.releases import known_minors, newest_patch
 from imagegen.plan.plan import Plan
 from imagegen.resources import find_resource
 from imagegen.verify.cis import CisCheck, Facts, FileFact, judge, list_cis_checks, load_benchmark
-from imagegen.verify.cisfacts import emit_probe, judge_node, judge_plan, parse_probe, read_plan
+from imagegen.verify.cisfacts import (
+    check_benchmark,
+    emit_probe,
+    judge_node,
+    judge_plan,
+    parse_probe,
+    read_plan,
+)
 from tests.conftest import require_judge
 from tests.plan.plans import make_plan, write_cluster
 
@@ -137,9 +144,27 @@ def test_the_script_finds_flags_files_and_configuration(tmp_path: Path) -> None:
     ]
 
 
+def test_waived_checks_are_told_as_skipped(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path, ALL_IN_ONE))
+    outcomes = list(
+        check_benchmark(plan.node_plan("one"), plan.cluster.kubernetes.version, lambda _: "end\n")
+    )
+    assert len(outcomes) == len(CHECKS)
+    assert {o.skipped.partition(":")[0] for o in outcomes if o.skipped} == {"waived"}
+    assert any(o.problem == "etcd does not run" for o in outcomes)
+
+
 @pytest.mark.judge
 def test_the_script_is_sound(tmp_path: Path) -> None:
     script = tmp_path / "probe.sh"
     script.write_text("#!/bin/sh\n" + emit_probe(load_benchmark()))
     done = require_judge("shellcheck").run(str(script))
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_page_shows_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cis.md").read_text()
+    for check in load_benchmark():
+        result = f"waived: {check.waiver}" if check.waiver else "passes"
+        who = "automated" if check.automated else "people"
+        assert f"| {check.id} | {check.role.value} | {check.title} | {who} | {result} |\n" in page
