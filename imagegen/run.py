@@ -150,10 +150,12 @@ class Runner:
         stdin: bytes | None = None,
         timeout: float | None = None,
         check: bool = True,
+        keep: Iterable[str] = (),
     ) -> Completed:
         """Run a program to its end and return what it wrote.
 
-        ``env`` is added to the short environment; ``stdin`` is closed unless bytes are given; ``timeout`` is
+        ``env`` is added to the short environment, and so are our own variables that ``keep`` names, whose
+        values are never shown; ``stdin`` is closed unless bytes are given; ``timeout`` is
         in seconds. Raises MissingToolError when the program is not there, CommandError when it fails (unless
         ``check`` is False) or takes too long, ValueError when a secret is in ``argv``. On an interruption the
         whole process group is ended before the exception goes on; when we are killed, the program is, too.
@@ -163,7 +165,7 @@ class Runner:
         process = subprocess.Popen(
             [*_die_with_us(), path, *argv[1:]],
             cwd=cwd,
-            env=_short_environment() | dict(env or {}),
+            env=_short_environment(keep) | dict(env or {}),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -200,6 +202,7 @@ class Runner:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        keep: Iterable[str] = (),
     ) -> Background:
         """Start a program that goes on after this call, in a session of its own, and return its handle.
 
@@ -212,7 +215,7 @@ class Runner:
             process = subprocess.Popen(
                 [path, *argv[1:]],
                 cwd=cwd,
-                env=_short_environment() | dict(env or {}),
+                env=_short_environment(keep) | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=handle,
@@ -266,8 +269,8 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _short_environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+def _short_environment(keep: Iterable[str] = ()) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in (*_KEPT_VARIABLES, *keep) if name in os.environ}
     path = f"{kept.get('PATH', os.defpath)}:{_ADMIN_PATH}"
     return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 

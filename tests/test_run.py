@@ -110,3 +110,13 @@ def _is_gone(pid: int) -> bool:
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     return False
+
+
+@pytest.mark.process
+def test_kept_variables_are_handed_on_but_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "s3cr3t-value")
+    said: list[str] = []
+    done = Runner(log=said.append).run(["sh", "-c", 'echo "$A_TOKEN"'], keep=["A_TOKEN", "NOT_SET"])
+    assert done.stdout == "s3cr3t-value\n"
+    assert "s3cr3t" not in "".join(said)
+    assert Runner().run(["sh", "-c", 'echo "$A_TOKEN"']).stdout == "\n"

@@ -98,7 +98,7 @@ def choose_builder(wanted: str | None, targets: Sequence[Target]) -> str:
 def read_style(runner: Runner) -> PackerStyle:
     """Which Packer is installed, by what it says of itself."""
     require_tools(TOOLS)
-    said = runner.run(["packer", "version"], env=_make_environment(), timeout=60).stdout
+    said = runner.run(["packer", "version"], env=_make_environment(), keep=_list_passed(), timeout=60).stdout
     found = re.search(r"v(\d+)\.(\d+)", said)
     if found is None:
         raise ImagegenError(f"packer does not say its version: {said.strip()[:80]!r}")
@@ -110,11 +110,15 @@ def read_style(runner: Runner) -> PackerStyle:
 _PASSED = ("PACKER_", "PKR_VAR_", "GOOGLE_", "CLOUDSDK_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
+def _list_passed() -> list[str]:
+    """The names alone: their values may be tokens."""
+    return [name for name in os.environ if name.upper().startswith(_PASSED)]
+
+
 def _make_environment() -> dict[str, str]:
     """Base images are cached beside our own downloads; nobody is asked whether there is a newer Packer."""
-    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
-    cache = default_layer_root().with_name("packer")
-    return {"PACKER_CACHE_DIR": str(cache), **passed, "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"}
+    cache = os.environ.get("PACKER_CACHE_DIR") or str(default_layer_root().with_name("packer"))
+    return {"PACKER_CACHE_DIR": cache, "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"}
 
 
 def put_downloads(
@@ -159,12 +163,14 @@ def run_packer(
         runner.run(["sh", str(place / "new-key.sh"), str(work)], timeout=60)
         if style is PackerStyle.CURRENT:
             with progress.step("plug-ins of Packer"):
-                runner.run(["packer", "init", str(place)], env=_make_environment(), timeout=900)
+                runner.run(
+                    ["packer", "init", str(place)], env=_make_environment(), keep=_list_passed(), timeout=900
+                )
         with tempfile.TemporaryDirectory(dir=job.out, prefix=".imagegen-packer-") as made:
             output = Path(made) / "output"
             argv = _list_arguments(place, job, work, output)
             with progress.step(f"{name} by {job.builder}"), _telling(place, work):
-                _watch(runner.start(argv, output=work / _LOG, env=_make_environment()))
+                _watch(runner.start(argv, output=work / _LOG, env=_make_environment(), keep=_list_passed()))
             if kind is None:
                 return PackerResult(roles=name, path=None, size_bytes=0)
             path = f"images/{job.cluster}-{name}.{kind}"
