@@ -41,6 +41,7 @@ def command(
             time.sleep(1.0)
             watch.look()
     watch.ask_units()
+    watch.save()
     if form == "json":
         terminal.data(emit_json(watch.timeline().as_dict()))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from imagegen.cli.options import (
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import Report
+from imagegen.model.cluster import Role
 
 if TYPE_CHECKING:
     from imagegen.backends.image.sources import Source
@@ -207,23 +209,28 @@ def show_result(lab: LabCluster, timeline: Timeline, form: str, terminal: Termin
     terminal.data(render_table(timeline.nodes.values()))
     terminal.data(f"\n{lab.cluster.name} was ready {timeline.seconds:.0f} s after power-on.\n\n")
     if lab.folder.kubectl.exists():
-        terminal.data(lab.kubectl("get", "nodes", "-o", "wide").stdout + "\n")
+        terminal.data(lab.kubectl("get", "nodes").stdout + "\n")
     terminal.data("".join(f"{line}\n" for line in list_commands(lab)))
 
 
 def list_commands(lab: LabCluster) -> list[str]:
     """Command lines to paste, to look around and to stop."""
-    cluster = _shorten(Path(lab.cluster.file))
-    kubectl = f"{_shorten(lab.folder.kubectl)} --kubeconfig {_shorten(lab.folder.kubeconfig)}"
-    node = next(iter(lab.nodes)).name
-    return [
-        "look around:",
-        f"  {kubectl} get pods -A",
-        f"  imagegen ssh {cluster} {node}",
-        f"  imagegen status {cluster}",
-        "stop:",
-        f"  imagegen down {cluster}",
-    ]
+    cluster, program = _shorten(Path(lab.cluster.file)), _name_program()
+    node = next((node for node in lab.nodes if node.has(Role.WORKER)), lab.nodes[0]).name
+    lines = ["look around:"]
+    if lab.network.api_port:
+        kubectl = _shorten(lab.folder.kubectl) if lab.folder.kubectl.exists() else "kubectl"
+        lines.append(f"  {kubectl} --kubeconfig {_shorten(lab.folder.kubeconfig)} get pods -A")
+    lines += [f"  {program} ssh {cluster} {node}", f"  {program} status {cluster}"]
+    return [*lines, "stop:", f"  {program} down {cluster}"]
+
+
+def _name_program() -> str:
+    """How to call imagegen from here: it may lie in a virtual environment that is not active."""
+    if shutil.which("imagegen"):
+        return "imagegen"
+    beside = Path(sys.executable).parent / "imagegen"
+    return _shorten(beside) if beside.exists() else f"{shlex.quote(sys.executable)} -m imagegen"
 
 
 def _shorten(path: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,8 @@ class NodeProgress:
     name: str
     roles: tuple[Role, ...]
     address: str
+    #: seconds since 1970 at which the node was switched on
+    power_on: float = 0.0
     times: dict[Event, float] = field(default_factory=dict)
     trouble: str = ""
     cpu_seconds: float = 0.0
@@ -92,6 +95,7 @@ class NodeProgress:
         return {
             "roles": [role.value for role in self.roles],
             "address": self.address,
+            "power_on": self.power_on,
             "events": {event.value: self.times[event] for event in Event if event in self.times},
             "units": dict(sorted(self.units.items(), key=lambda pair: pair[1])),
             "failed_units": list(self.failed_units),
@@ -111,9 +115,20 @@ def list_wanted(roles: tuple[Role, ...]) -> tuple[Event, ...]:
     return tuple(wanted)
 
 
-def start_progress(node: Node, address: str) -> NodeProgress:
-    """A node that was just switched on."""
-    return NodeProgress(name=node.name, roles=node.roles, address=address)
+def start_progress(node: Node, address: str, power_on: float) -> NodeProgress:
+    """A node that was switched on at ``power_on``, in seconds since 1970."""
+    return NodeProgress(name=node.name, roles=node.roles, address=address, power_on=power_on)
+
+
+def recall_progress(progress: NodeProgress, kept: Mapping[str, Any]) -> bool:
+    """Take over what an earlier look at the same start has kept; whether it was the same start."""
+    if kept.get("power_on") != progress.power_on:
+        return False
+    names = {event.value: event for event in Event}
+    progress.times |= {names[name]: seconds for name, seconds in kept["events"].items() if name in names}
+    progress.units |= kept["units"]
+    progress.failed_units = tuple(kept["failed_units"])
+    return True
 
 
 def read_console(progress: NodeProgress, text: str, seconds: float) -> None:

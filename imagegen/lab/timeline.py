@@ -40,6 +40,7 @@ class Timeline:
             "engine": self.engine,
             "runs_on": self.runs_on,
             "started": datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds"),
+            "power_on": self.started_at,
             "api_seconds": self.api_seconds,
             "ready_seconds": self.seconds,
             "nodes": {name: node.as_dict() for name, node in self.nodes.items()},

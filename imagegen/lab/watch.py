@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from imagegen.lab.progress import (
     NodeProgress,
     read_console,
     read_units,
+    recall_progress,
     start_progress,
 )
 from imagegen.lab.timeline import Timeline, render_table
@@ -42,12 +44,37 @@ class Watch:
     def __init__(self, lab: LabCluster) -> None:
         self.lab = lab
         self.nodes: dict[str, NodeProgress] = {
-            node.name: start_progress(node, lab.address_of(node.name)) for node in lab.nodes
+            node.name: start_progress(node, lab.address_of(node.name), self._power_on(node.name))
+            for node in lab.nodes
         }
         self.started_at = min((m.started_at for m in lab.machines.values()), default=time.time())
         self.api_seconds: float | None = None
         self.ready_seconds: float | None = None
         self._last_asked = 0.0
+        self._recall()
+
+    def _power_on(self, name: str) -> float:
+        machine = self.lab.machines.get(name)
+        return machine.started_at if machine is not None else 0.0
+
+    def _recall(self) -> None:
+        """Take over the times that an earlier look at the same starts has kept."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            kept = json.loads(self.lab.folder.timeline.read_text(encoding="utf-8"))
+            new = [p for p in self.nodes.values() if not recall_progress(p, kept["nodes"].get(p.name, {}))]
+            if not new:
+                self.started_at = kept["power_on"]
+                self.api_seconds, self.ready_seconds = kept["api_seconds"], kept["ready_seconds"]
+            else:
+                # after a restart of some nodes, it is their way back that is timed
+                self.started_at = min(progress.power_on for progress in new)
+
+    def save(self) -> None:
+        """Keep the timeline beside the lab's state; it appears complete or not at all."""
+        path = self.lab.folder.timeline
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(self.timeline().emit(), encoding="utf-8")
+        partial.replace(path)
 
     @property
     def seconds(self) -> float:
@@ -169,7 +196,7 @@ def watch_lab(
         while True:
             watch.look()
             done = all(p.is_complete for p in wanted) and (watch.api_seconds is not None or not needs_api)
-            if done:
+            if done and watch.ready_seconds is None:
                 watch.ready_seconds = watch.seconds
             on_change(watch)
             if done:
@@ -181,7 +208,7 @@ def watch_lab(
                 raise _tell_timeout(watch, wanted, timeout)
             time.sleep(_LOOK_SECONDS)
     finally:
-        watch.lab.folder.timeline.write_text(watch.timeline().emit(), encoding="utf-8")
+        watch.save()
 
 
 def _console_of(watch: Watch, name: str) -> str:

@@ -103,5 +103,5 @@ def test_a_timeline_is_json_with_the_same_keys_whatever_happened() -> None:
     assert data["started"] == "1970-01-01T00:00:00+00:00"
     assert data["ready_seconds"] is None
     assert set(data["nodes"]["one"]) == {
-        "roles", "address", "events", "units", "failed_units", "cpu_seconds", "trouble",
+        "roles", "address", "power_on", "events", "units", "failed_units", "cpu_seconds", "trouble",
     }  # fmt: skip

@@ -168,3 +168,27 @@ def test_a_machine_that_ended_ends_the_wait(lab: Any) -> None:
     lab.machines["etcd-0"].alive = False
     with pytest.raises(BootFailureError, match="etcd-0 does not come up: ended"):
         watch_lab(Watch(lab), 3600.0)
+
+
+def test_a_second_look_keeps_the_times_of_the_first(lab: Any) -> None:
+    first = watch_lab(Watch(lab), 5.0)
+    for machine in lab.machines.values():
+        machine.text += "more\n"
+    time.sleep(0.3)
+    second = watch_lab(Watch(lab), 5.0)
+    assert second.as_dict() == first.as_dict()
+
+
+def test_a_restart_is_timed_by_itself(lab: Any) -> None:
+    first = watch_lab(Watch(lab), 5.0)
+    lab.machines["worker-1"].started_at = time.time() - 20.0
+    second = watch_lab(Watch(lab), 5.0)
+    assert second.seconds == pytest.approx(20.0, abs=5.0)
+    assert second.nodes["worker-1"].times[Event.READY] == pytest.approx(20.0, abs=5.0)
+    assert second.nodes["worker-0"].times == first.nodes["worker-0"].times
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nodes": 5}', '{"nodes": {"etcd-0": {"power_on": 1}}}'])
+def test_a_timeline_that_cannot_be_read_is_forgotten(lab: Any, text: str) -> None:
+    lab.folder.timeline.write_text(text)
+    assert watch_lab(Watch(lab), 5.0).seconds == pytest.approx(100.0, abs=5.0)
