@@ -138,8 +138,10 @@ def build_with_packer(order: PackerOrder, terminal: Terminal) -> None:
     )
     for build in builds:
         result = run_packer(runner, build, job, style, terminal.progress())
-        where = result.path or "in the cloud: see the manifest that Packer wrote"
-        terminal.data(f"{format_size(result.size_bytes):>10}  {where}\n")
+        if result.path is None:
+            terminal.data(f"the image of {result.roles} is in the cloud: see {result.manifest}\n")
+        else:
+            terminal.data(f"{format_size(result.size_bytes):>10}  {result.path}\n")
 
 
 def _prepare(order: PackerOrder, plan: Plan, style: PackerStyle, terminal: Terminal) -> list[PackerFolder]:

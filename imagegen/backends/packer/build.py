@@ -75,11 +75,12 @@ class PackerJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackerResult:
-    """``path`` below OUT, or None when the image is in a cloud."""
+    """``path`` below OUT, or None when the image is in a cloud: then ``manifest`` is Packer's word on where."""
 
     roles: str
     path: str | None
     size_bytes: int
+    manifest: Path | None = None
 
 
 def choose_builder(wanted: str | None, targets: Sequence[Target]) -> str:
@@ -172,7 +173,8 @@ def run_packer(
             with progress.step(f"{name} by {job.builder}"), _telling(place, work):
                 _watch(runner.start(argv, output=work / _LOG, env=_make_environment(), keep=_list_passed()))
             if kind is None:
-                return PackerResult(roles=name, path=None, size_bytes=0)
+                kept = _keep_manifest(output, place)
+                return PackerResult(roles=name, path=None, size_bytes=0, manifest=kept)
             path = f"images/{job.cluster}-{name}.{kind}"
             inputs = hash_inputs({"packer": job.builder, "files": _digest_files(build)})
             with folder.make_file(path, inputs=inputs) as target:
@@ -232,6 +234,14 @@ def _telling(place: Path, work: Path) -> Iterator[None]:
                 found.append(str(kept / name))
         where = f"read {' and '.join(found)}" if found else "run it with --verbose"
         raise ImagegenError(f"Packer built no image: {error}", hint=where) from error
+
+
+def _keep_manifest(output: Path, place: Path) -> Path:
+    """Packer's own manifest in the build's work folder, which git ignores."""
+    kept = place / "work" / "manifest.json"
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copyfile(next(output.glob("*.manifest.json")), kept)
+    return kept
 
 
 def _find_reason(text: str) -> str:
