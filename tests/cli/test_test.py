@@ -118,3 +118,83 @@ def test_something_else_than_an_image(tmp_path: Path, imagegen: Imagegen, quicks
     done = imagegen("test", tmp_path / "quickstart-worker.raw", "--cluster", quickstart)
     assert done.code == 1
     assert "is not a disk image" in done.err
+
+
+CLUSTER = """\
+version: 1
+name: quickstart
+kubernetes: {version: 1.36.4}
+network: {nodes: 10.240.0.0/24}
+nodes:
+  - {name: control, roles: [etcd, master], address: 10.240.0.10}
+  - {name: worker-0, roles: [worker], address: 10.240.0.21}
+  - {name: worker-1, roles: [worker], address: dhcp, mac: "52:54:00:00:00:22"}
+"""
+
+
+def _program(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cluster file, and programs of ours in the place of ssh and kubectl."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    _program(tmp_path / "bin", "ssh", f'echo "$@" >>{tmp_path}/said; echo no route >&2; exit 255')
+    _program(tmp_path / "bin", "kubectl", "echo refused >&2; exit 1")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(CLUSTER)
+    return path
+
+
+def test_a_cluster_that_does_not_run_is_told_with_a_way_out(imagegen: Imagegen, cluster: Path) -> None:
+    result = imagegen("test", str(cluster))
+    assert result.code == 2
+    assert "is not running" in result.err
+    assert "--kubeconfig" in result.err
+
+
+def test_nodes_elsewhere_are_asked_as_the_command_line_says(imagegen: Imagegen, cluster: Path) -> None:
+    key = cluster.with_name("key")
+    key.write_text("")
+    words = ["--ssh-user", "admin", "--ssh-key", str(key), "--address", "worker-1=192.0.2.9"]
+    result = imagegen("test", str(cluster), "--only", "suite", "--format", "json", *words)
+    assert result.code == 1
+    checks = json.loads(result.out)["checks"]
+    assert {one["place"] for one in checks} == {"control", "worker-0", "worker-1"}
+    assert all("no route" in one["problem"] for one in checks)
+    said = cluster.with_name("said").read_text()
+    assert f"-i {key}" in said
+    assert all(f"-l admin {address} --" in said for address in ("10.240.0.10", "10.240.0.21", "192.0.2.9"))
+
+
+def test_a_node_without_an_address_is_told(imagegen: Imagegen, cluster: Path) -> None:
+    result = imagegen("test", str(cluster), "--only", "suite", "--ssh-user", "ops", "--node", "worker-1")
+    assert result.code == 1
+    assert "--address worker-1=ADDRESS" in result.out
+
+
+@pytest.mark.parametrize("word", ["worker-9=10.0.0.1", "worker-1"])
+def test_an_address_of_nobody_is_a_mistake(imagegen: Imagegen, cluster: Path, word: str) -> None:
+    assert imagegen("test", str(cluster), "--address", word).code == 2
+
+
+def test_the_smoke_test_fails_with_the_api(imagegen: Imagegen, cluster: Path) -> None:
+    kubeconfig = cluster.with_name("kubeconfig")
+    kubeconfig.write_text("")
+    words = ["--only", "smoke", "--kubeconfig", str(kubeconfig), "--format", "junit"]
+    result = imagegen("test", str(cluster), *words)
+    assert result.code == 1
+    assert 'failures="1"' in result.out
+    assert "refused" in result.out
+    assert "needs what failed" in result.out
+
+
+def test_the_smoke_test_needs_a_kubeconfig(imagegen: Imagegen, cluster: Path) -> None:
+    result = imagegen("test", str(cluster), "--only", "smoke", "--ssh-user", "ops")
+    assert result.code == 2
+    assert "--kubeconfig" in result.err

@@ -36,7 +36,20 @@ def find_mirror() -> Path:
 
 def list_versions(mirror: Path) -> list[str]:
     """The Kubernetes versions of the mirror, newest first."""
-    found = [path.name.removeprefix("v") for path in (mirror / "dl.k8s.io" / "release").glob("v*")]
+    # a version that a mirror under construction does not have whole yet is none
+    programs = (
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kubectl",
+    )
+    found = [
+        path.name.removeprefix("v")
+        for path in (mirror / "dl.k8s.io" / "release").glob("v*")
+        if all((path / "bin/linux/amd64" / f"{name}.sha256").exists() for name in programs)
+    ]
     return sorted(found, key=lambda text: [int(n) for n in str(parse_version(text)).split(".")], reverse=True)
 
 
