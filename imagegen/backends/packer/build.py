@@ -75,7 +75,7 @@ class PackerJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackerResult:
-    """``path`` below OUT, or None when the image is in a cloud: then ``manifest`` is Packer's word on where."""
+    """``path`` below OUT, or None when the image is in a cloud: then ``manifest`` says where."""
 
     roles: str
     path: str | None
