@@ -13,7 +13,7 @@ import pytest
 
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
-from imagegen.model.cluster import Cluster, Cni, ProxyMode, Role
+from imagegen.model.cluster import Cluster, Cni, ImageMode, ProxyMode, Role
 from imagegen.plan.component import Component, Context
 from imagegen.plan.components import access, firewall, host
 from imagegen.plan.items import File, Item, Login, Origin, Phase, Port, Unit, UnitState
@@ -141,9 +141,10 @@ def test_only_the_ports_of_the_table_answer_to_their_sources(tmp_path: Path, nft
     ]
 
 
-def items_of(tmp_path: Path, *components: Component) -> list[Item]:
+def items_of(tmp_path: Path, *components: Component, mode: ImageMode = ImageMode.GOLDEN) -> list[Item]:
     """What these components want on a worker."""
     cluster = quickstart(tmp_path)
+    cluster = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, mode=mode))
     version = cluster.kubernetes.version
     ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
     return [item for component in components for item in component.plan_role(ctx, (Role.WORKER,)).items]
@@ -188,7 +189,10 @@ def test_visudo_reads_the_rule_of_the_login(tmp_path: Path, visudo: Tool) -> Non
 
 def test_systemd_accepts_the_units_of_the_host(tmp_path: Path, systemd_analyze: Tool) -> None:
     """In a root that has every program and unit they name, so that nothing but the units is judged."""
-    wanted = [item for item in items_of(tmp_path, host, firewall) if isinstance(item, Unit)]
+    # a stock image gets all of them; nothing can have switched swap on in a golden one
+    wanted = [i for i in items_of(tmp_path, host, firewall, mode=ImageMode.STOCK) if isinstance(i, Unit)]
+    golden = {item.identity for item in items_of(tmp_path, host, firewall)}
+    assert {i.name for i in wanted if i.identity not in golden} == {"imagegen-swap-off.service"}
     root = tmp_path / "root"
     units = root / "etc/systemd/system"
     units.mkdir(parents=True)
@@ -252,7 +256,11 @@ def test_the_clock_is_waited_for_and_boot_goes_on_without(
     chronyc = str(Path(chronyd.argv[0]).parents[1] / "bin/chronyc")
     command = command.replace("/usr/bin/chronyc", chronyc)
     if not has_time:
-        command = command.replace(f"waitsync {host.CLOCK_WAIT_SECONDS}", "waitsync 2")
+        command = command.replace(f"waitsync {host.CLOCK_SILENCE_SECONDS} ", "waitsync 2 ")
+        # nobody answers, so the second wait must not happen
+        command = command.replace(
+            f"waitsync {host.CLOCK_WAIT_SECONDS - host.CLOCK_SILENCE_SECONDS} ", "wrong "
+        )
     names = {"chronyd": chronyd.argv[0], "server": server, "client": client, "wait": command}
     done = run_alone(
         "--mount", "--kill-child", "--fork", "--pid", "--mount-proc", "sh", "-c", _CLOCKS % names,
@@ -261,6 +269,29 @@ def test_the_clock_is_waited_for_and_boot_goes_on_without(
     lines = done.stdout.splitlines()
     assert lines[-1] == "status 0", done.stdout + done.stderr
     assert any("going on with the clock as it is" in line for line in lines) != has_time
+
+
+@pytest.mark.parametrize(("reach", "waits"), [("0", ["8"]), ("1", ["8", "12"]), ("17", ["8", "12"])])
+def test_a_time_source_that_answers_is_waited_for(tmp_path: Path, reach: str, waits: list[str]) -> None:
+    """chronyc -c sources: one line a source, the register of answers in the sixth field (chronyc(1))."""
+    fake = tmp_path / "chronyc"
+    fake.write_text(
+        f"""#!/bin/sh
+case $* in
+*waitsync*) echo $3 >>{tmp_path}/waits; exit 1 ;;
+*) echo '^,?,10.240.0.9,0,6,{reach},4294967295,0.0,0.0,0.0' ;;
+esac
+"""
+    )
+    fake.chmod(0o755)
+    unit = next(i for i in items_of(tmp_path, host) if i.identity[1] == "imagegen-time-sync.service")
+    assert isinstance(unit, Unit)
+    command = str(unit.content).partition("ExecStart=")[2].partition("\n")[0]
+    command = command.replace("/usr/bin/chronyc", str(fake))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert "going on with the clock as it is" in done.stdout
+    assert (tmp_path / "waits").read_text().split() == waits
 
 
 def test_chrony_configuration_serves_nobody_and_names_the_servers(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from imagegen.plan.sandbox import list_sandbox
 
 _NOTHING = Fragment()
 
-#: seconds that boot waits for a synchronised clock before it goes on without
+#: seconds that boot waits for a synchronised clock before it goes on without, and without even an answer
 CLOCK_WAIT_SECONDS = 20
+CLOCK_SILENCE_SECONDS = 8
 
 _DAEMONS = (
     "etcd.service kube-apiserver.service kube-controller-manager.service kube-scheduler.service "
@@ -112,9 +113,13 @@ def _list_time_sources(cluster: Cluster) -> list[str]:
 
 
 def _time_sync_unit(service: str, user: str) -> str:
+    chronyc = "/usr/bin/chronyc -n"
+    rest = CLOCK_WAIT_SECONDS - CLOCK_SILENCE_SECONDS
+    # the sixth field is the register of answers, in octal
     wait = (
-        f"/usr/bin/chronyc -n waitsync {CLOCK_WAIT_SECONDS} 1 0 1 || "
-        f"echo no time source answered within {CLOCK_WAIT_SECONDS} seconds, going on with the clock as it is"
+        f"{chronyc} waitsync {CLOCK_SILENCE_SECONDS} 1 0 1 || "
+        f"{{ {chronyc} -c sources | cut -d, -f6 | grep -q [1-7] && {chronyc} waitsync {rest} 1 0 1; }} || "
+        "echo no time source has answered in time, going on with the clock as it is"
     )
     return emit_unit(
         [
