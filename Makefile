@@ -30,7 +30,7 @@ demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and 
 	@$(call need,$(DEMO_PACKAGES),exit 3)
 	@PYTHONPATH=.ci $(BIN)/python -m demo $(OUT)
 
-test: $(STAMP) packages ## run every test: unit, faults, foreign judges
+test: $(STAMP) packages parts ## run every test: unit, faults, foreign judges
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: $(STAMP) ## format, lint, types, fast tests: under a minute
@@ -73,6 +73,15 @@ elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
 else echo "not installed:$$missing"; echo "  sudo apt-get install --no-install-recommends$$missing"; $(2); fi
 endef
+
+# What the tests boot: of the quickstart's version and of 1.20.2, made from source once when it is not there.
+.PHONY: parts
+parts: $(STAMP)
+	@if [ -n "$$IMAGEGEN_MIRROR" ]; then :; \
+	elif PYTHONPATH=.ci $(BIN)/python -m mirror --for tests --plan >/dev/null; then :; \
+	else echo "building Kubernetes for the tests from source, once: about 25 minutes on two cores"; \
+	  PYTHONPATH=.ci $(BIN)/python -m mirror --for tests || \
+	  echo "!!! no mirror of the release sites (see above): the tests that boot clusters will be SKIPPED"; fi
 
 .PHONY: packages
 packages:
