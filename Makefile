@@ -28,7 +28,7 @@ help: ## show this menu
 
 demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and leave it running
 	@$(call need,$(DEMO_PACKAGES),exit 3)
-	@PYTHONPATH=.ci $(BIN)/python -m demo $(OUT)
+	@PYTHONPATH=.ci $(BIN)/python -m rundemo $(OUT)
 
 test: $(STAMP) packages parts ## run every test: unit, faults, foreign judges
 	$(BIN)/pytest -n 2 --dist loadgroup

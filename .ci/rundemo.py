@@ -1,4 +1,4 @@
-"""``python -m demo FOLDER``: the quickstart cluster, running on this machine, from nothing.
+"""``python -m rundemo FOLDER``: the quickstart cluster, running on this machine, from nothing.
 
 Finds out where the parts can come from: a mirror that is there, the official release sites, or a mirror that
 is built from source; takes the newest Kubernetes that can be had.
