@@ -37,7 +37,7 @@ check: $(STAMP) ## format, lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	MYPYPATH=.ci $(BIN)/mypy --strict -p mirror
+	MYPYPATH=.ci $(BIN)/mypy --strict -p mirror -m rundemo
 	$(BIN)/pytest -n 2 -q -m "not judge and not vm and not process and not slow"
 
 lint: $(STAMP) ## format, lint and types, repaired where that is safe
