@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagegen.backends.image.layers import remove_tree
 from imagegen.diagnostics import Report
-from imagegen.errors import InputError
+from imagegen.errors import InputError, UsageError
 from imagegen.lab import access, network
 from imagegen.lab.access import emit_ssh_config, write_kubeconfig
 from imagegen.lab.api import ApiClient
@@ -31,7 +31,7 @@ from imagegen.lab.state import (
 )
 from imagegen.lab.timeline import Timeline
 from imagegen.lab.watch import Watch, watch_lab
-from imagegen.model.cluster import Cluster, Node
+from imagegen.model.cluster import Cluster, ImageMode, ImagePki, Node
 from imagegen.model.load import load_cluster
 from imagegen.progress import SILENT, Progress
 from imagegen.run import Completed, Runner, require_tools
@@ -216,6 +216,14 @@ def find_running(cluster_file: Path) -> LabState | None:
 
 def check_startable(cluster: Cluster, engine: str, runner: Runner) -> None:
     """Raise MissingToolError or UsageError before long work when the lab could not be started anyway."""
+    if cluster.image.mode is not ImageMode.GOLDEN:
+        raise UsageError(
+            "image.mode is stock, and the lab boots golden images", hint="set image.mode: golden"
+        )
+    if cluster.image.pki is not ImagePki.SEED:
+        raise UsageError(
+            "image.pki is baked, and the lab hands a node its keys by its seed", hint="set image.pki: seed"
+        )
     load_engine(engine, runner).check(cluster)
     require_tools([*network.TOOLS, *access.TOOLS])
 

@@ -47,6 +47,13 @@ def test_up_refuses_a_cluster_file_with_errors(imagegen: Imagegen, quickstart: P
     assert f"{quickstart}:" in done.err
 
 
+def test_up_says_what_it_cannot_boot(imagegen: Imagegen, quickstart: Path) -> None:
+    quickstart.write_text(f"{quickstart.read_text()}\nimage:\n  mode: stock\n")
+    done = imagegen("up", quickstart)
+    assert done.code == 2
+    assert "image.mode is stock, and the lab boots golden images" in done.err
+
+
 @pytest.mark.parametrize("words", [["status"], ["ssh"]])
 def test_a_lab_that_is_not_running_says_how_to_start_it(
     imagegen: Imagegen, quickstart: Path, words: list[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from imagegen.errors import UsageError
 from imagegen.lab.access import emit_ssh_config, make_ssh_key, write_kubeconfig
-from imagegen.lab.cluster import LabOptions, end_lab, open_lab, start_lab
+from imagegen.lab.cluster import LabOptions, check_startable, end_lab, open_lab, start_lab
 from imagegen.lab.errors import LabError
 from imagegen.lab.folder import LabFolder, lab_folder
 from imagegen.lab.processes import Process, find_process
 from imagegen.lab.state import LabState, MachineRecord, identify_image, read_boot_id, read_state, write_state
+from imagegen.model.cluster import ImagePki
+from imagegen.run import Runner
 from tests.lab.clusters import load_text, write_cluster
 
 
@@ -146,3 +150,10 @@ def test_the_kubeconfig_leads_into_the_lab_and_still_asks_for_the_endpoint(tmp_p
     assert written["server"] == "https://127.0.0.1:41000"
     assert written["tls-server-name"] == "10.240.0.11"
     assert folder.kubeconfig.stat().st_mode & 0o777 == 0o600
+
+
+def test_images_with_keys_inside_are_not_for_the_lab(tmp_path: Path) -> None:
+    cluster = load_text(tmp_path)
+    baked = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, pki=ImagePki.BAKED))
+    with pytest.raises(UsageError, match="image.pki is baked"):
+        check_startable(baked, "qemu", Runner())
