@@ -155,5 +155,5 @@ def test_the_kubeconfig_leads_into_the_lab_and_still_asks_for_the_endpoint(tmp_p
 def test_images_with_keys_inside_are_not_for_the_lab(tmp_path: Path) -> None:
     cluster = load_text(tmp_path)
     baked = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, pki=ImagePki.BAKED))
-    with pytest.raises(UsageError, match="image.pki is baked"):
+    with pytest.raises(UsageError, match=r"image\.pki is baked"):
         check_startable(baked, "qemu", Runner())
