@@ -103,12 +103,12 @@ def test_faults_on_a_node_are_found(quick: tuple[LabCluster, Any]) -> None:
     plant = (
         "sudo systemctl stop chrony && sudo chmod 0644 /etc/kubernetes/bootstrap.kubeconfig"
         " && echo '# mine' | sudo tee -a /etc/hosts"
-        " && sudo sysctl -q net.ipv4.ip_forward=0"
+        " && sudo sysctl -q net.ipv4.tcp_syncookies=0"
         " && sudo systemd-run --unit planted python3 -m http.server 8088"
         " && sudo systemd-run --unit broken /bin/false"
     )
     mend = (
-        "sudo systemctl stop planted; sudo systemctl reset-failed; sudo sysctl -q net.ipv4.ip_forward=1;"
+        "sudo systemctl stop planted; sudo systemctl reset-failed; sudo sysctl -q net.ipv4.tcp_syncookies=1;"
         " sudo sed -i '/# mine/d' /etc/hosts; sudo chmod 0600 /etc/kubernetes/bootstrap.kubeconfig;"
         " sudo systemctl start chrony"
     )
@@ -124,7 +124,7 @@ def test_faults_on_a_node_are_found(quick: tuple[LabCluster, Any]) -> None:
         "worker-0: clock is synchronised",
         "worker-0: file /etc/kubernetes/bootstrap.kubeconfig",
         "worker-0: file /etc/hosts",
-        "worker-0: sysctl net.ipv4.ip_forward",
+        "worker-0: sysctl net.ipv4.tcp_syncookies",
         "worker-0: no port open but those of the port table",
         "worker-0: no failed unit",
     }
