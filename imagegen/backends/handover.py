@@ -1,5 +1,5 @@
-"""What people need on each platform after the build: command lines to read, guestinfo of every node, Terraform
-variables. Nothing here is run by imagegen.
+"""What people need on each platform after the build: command lines to read, guestinfo of every node,
+Terraform variables. Nothing here is run by imagegen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The appliance archive: OVF descriptor first, SHA256 manifest, streamOptimized disk.
 
-Common ground of vSphere, Workstation and VirtualBox: family ``vmx-13``, LSI Logic SCSI, E1000, an IDE controller
-without a type for the CD drive (vSphere refuses VirtualBox's PIIX4), no StorageItem or EthernetPortItem.
+Common ground of vSphere, Workstation and VirtualBox: family ``vmx-13``, LSI Logic SCSI, E1000, an IDE
+controller without a type for the CD drive (vSphere refuses VirtualBox's PIIX4), no StorageItem or
+EthernetPortItem.
 Sources: DMTF DSP0243 (OVF 1.1), VMware's "OVF Tool User's Guide".
 """
 
