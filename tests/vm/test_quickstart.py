@@ -81,9 +81,11 @@ def pods(quickstart: tuple[LabCluster, Any]) -> dict[str, str]:
 
 
 def test_logs_come_from_both_kubelets(lab: LabCluster, pods: dict[str, str]) -> None:
+    """A node is Ready some seconds before its kubelet has its serving certificate."""
     for node in pods:
         text = wait_until(
-            "the pod's first lines", lambda name=node: lab.kubectl("logs", f"probe-{name}").stdout
+            "the pod's first lines",
+            lambda name=node: lab.kubectl("logs", f"probe-{name}", check=False).stdout,
         )
         assert "CoreDNS" in text, text
 
