@@ -9,6 +9,7 @@ from imagegen.backends.packer.prose import render_prose
 from imagegen.backends.packer.systems import Installer, System
 from imagegen.emit import emit_yaml
 from imagegen.model.cluster import OperatingSystem
+from imagegen.plan.components.platform import ANY_ETHERNET
 
 KEY = "@SSH_PUBLIC_KEY@"
 
@@ -54,8 +55,9 @@ def _cidata(user: str) -> dict[str, str]:
     network = {
         "version": 2,
         "ethernets": {
-            "eth0": {
-                "match": {"name": "e*"},
+            # networkd takes the name of the definition as the pattern of interface names
+            ANY_ETHERNET: {
+                "match": {"name": ANY_ETHERNET},
                 "dhcp4": True,
                 "dhcp6": False,
                 "accept-ra": False,
