@@ -49,7 +49,7 @@ build {
       "IMAGEGEN_TESTS=${path.root}/verify",
       "IMAGEGEN_PYTEST=${var.pytest}",
     ]
-    script = "${path.root}/verify/run.sh"
+    inline = ["sh \"$IMAGEGEN_TESTS/run.sh\""]
   }
 
   post-processor "checksum" {

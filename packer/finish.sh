@@ -4,6 +4,7 @@
 # Runs as root, started by the build user through sudo.
 set -eu
 umask 077
+cd /
 
 here=/var/tmp/imagegen
 run=/run/imagegen
