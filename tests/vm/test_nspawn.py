@@ -190,7 +190,9 @@ def _list_nodes(lab: LabCluster) -> set[str]:
 
 
 def _wait_for_journal(lab: LabCluster, node: str, words: str) -> None:
-    command = f"sudo journalctl -u kubelet --no-pager | grep -c '{words}' || true"
+    """Wait until the kubelet has said it since its last start, not in an earlier life."""
+    run = "_SYSTEMD_INVOCATION_ID=$(systemctl show --property InvocationID --value kubelet)"
+    command = f"sudo journalctl {run} --no-pager | grep -c '{words}' || true"
     wait_until(words, lambda: int(lab.ssh(node, command).stdout) > 0, patience=90)
 
 
