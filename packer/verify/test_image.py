@@ -13,7 +13,7 @@ EXPECTED = json.loads(Path(__file__).with_name("expected.json").read_text(encodi
 PATHS = "/run/imagegen/paths"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def facts(host):
     stat = host.run(f"xargs -a {PATHS} -d '\\n' stat --printf='%F\\t%a\\t%U\\t%G\\t%N\\t%n\\0'").stdout
     rows = [row.split("\t") for row in stat.split("\0") if row]
@@ -24,7 +24,7 @@ def facts(host):
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def packages(host):
     names = " ".join(EXPECTED["packages"])
     query = (
@@ -36,14 +36,14 @@ def packages(host):
     return {line.split()[0] for line in lines if line.endswith(" installed")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def units(host):
     names = " ".join(EXPECTED["units"])
     lines = host.run(f"for u in {names}; do echo $u $(systemctl is-enabled $u 2>/dev/null); done").stdout
     return {line.split()[0]: line.split()[1:] for line in lines.splitlines()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def accounts(host):
     users = [line.split(":") for line in host.run("cat /etc/passwd").stdout.splitlines()]
     groups = [line.split(":") for line in host.run("cat /etc/group").stdout.splitlines()]
