@@ -21,7 +21,7 @@ JUDGE_PACKAGES := dnsmasq-base dosfstools e2fsprogs faketime fdisk genisoimage g
 DEMO_PACKAGES := dnsmasq-base dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin iproute2 mmdebstrap mtools \
   openssh-client qemu-system-x86 qemu-utils util-linux
 
-.PHONY: help demo test check lint bench docs mirror wheel clean
+.PHONY: help demo test boots check lint bench docs mirror wheel clean
 
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -30,8 +30,12 @@ demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and 
 	@$(call need,$(DEMO_PACKAGES),exit 3)
 	@PYTHONPATH=.ci $(BIN)/python -m rundemo $(OUT)
 
-test: $(STAMP) packages parts ## run every test: unit, faults, foreign judges
-	$(BIN)/pytest -n 2 --dist loadgroup
+test: $(STAMP) packages parts ## run the tests: unit, faults, foreign judges, real control planes
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not vm"
+	@echo "not run: the tests that boot machines and containers; make boots runs them"
+
+boots: $(STAMP) packages parts ## run the tests that boot nodes, under QEMU and as containers: an hour in emulation
+	$(BIN)/pytest -m vm
 
 check: $(STAMP) ## format, lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check .

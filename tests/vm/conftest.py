@@ -14,6 +14,7 @@ from imagegen.lab.cluster import LabCluster, open_lab
 from tests.vm.labs import boot, require_lab, write_newest
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Machines share two cores: their tests run one after the other, in one process."""
     for item in items:
