@@ -123,7 +123,9 @@ def test_every_build_is_valid(packer: Packer, system: OperatingSystem, tmp_path:
         folder = write_build(plan, roles, packer.style, tmp_path / roles)
         done = packer.run("fmt", "-check", "-diff", ".", cwd=folder)
         assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
-        done = packer.run("validate", *variables(folder), ".", cwd=folder)
+        # Compute Engine has no image of it any more
+        without = ["-except=*.googlecompute.*"] if system is OperatingSystem.ORACLELINUX_7 else []
+        done = packer.run("validate", *variables(folder), *without, ".", cwd=folder)
         assert done.returncode == 0, f"{roles}: {done.stdout}{done.stderr}"
         assert "Warning" not in done.stdout + done.stderr, done.stdout + done.stderr
         done = packer.run("inspect", ".", cwd=folder)
