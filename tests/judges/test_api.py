@@ -108,7 +108,7 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             machine = Machine(real, version)
             real.wait_for("the control plane", machine.is_ready, 120)
             machine.register_node()
-            assert real.run_first_boot().returncode == 0
+            assert real.run_first_boot("one").returncode == 0
             real.wait_for("kube-proxy", machine.has_rules, 60)
             yield machine
     except Unavailable as reason:
