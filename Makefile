@@ -31,18 +31,18 @@ demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and 
 	@PYTHONPATH=.ci $(BIN)/python -m rundemo $(OUT)
 
 test: $(STAMP) packages parts ## run the tests: unit, faults, foreign judges, real control planes
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not vm"
-	@echo "not run: the tests that boot machines and containers; make boots runs them"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not vm and not long"
+	@echo "not run: tests that boot nodes or build many images; make boots runs them"
 
-boots: $(STAMP) packages parts ## run the tests that boot nodes, under QEMU and as containers: an hour in emulation
-	$(BIN)/pytest -m vm
+boots: $(STAMP) packages parts ## run the tests that boot nodes or build many images: an hour, and 30 GB of disk
+	$(BIN)/pytest -m "vm or long"
 
 check: $(STAMP) ## format, lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=.ci $(BIN)/mypy --strict -p mirror -m rundemo
-	$(BIN)/pytest -n 2 -q -m "not judge and not vm and not process and not slow"
+	$(BIN)/pytest -n 2 -q -m "not judge and not vm and not process and not slow and not long"
 
 lint: $(STAMP) ## format, lint and types, repaired where that is safe
 	$(BIN)/ruff format .

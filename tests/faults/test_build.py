@@ -27,7 +27,7 @@ from tests.faults.builds import (
     warm_up,
 )
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.xdist_group("build")]
 
 KILLS = 20
 

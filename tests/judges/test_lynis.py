@@ -63,7 +63,7 @@ exec chroot . /usr/bin/env -i LC_ALL=C.UTF-8 PATH=/opt/judge:/usr/sbin:/usr/bin:
     lynis audit system --quick --no-colors --logfile /var/tmp/lynis.log --report-file /var/tmp/lynis.report
 """
 
-pytestmark = [pytest.mark.judge, pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.judge, pytest.mark.process, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from tests.judges.packers import Packer, acquire_hcl2json, acquire_packer
 from tests.judges.tools import CACHE, Unavailable
 from tests.plan.plans import try_plan
 
-pytestmark = pytest.mark.judge
+pytestmark = [pytest.mark.judge, pytest.mark.long]
 
 CLUSTER = """\
 version: 1
