@@ -20,7 +20,7 @@ from imagegen.plan.components.load_balancer import CA, CONFIGURATION, render_hap
 from imagegen.plan.items import File
 from tests.cloud_init.fake_api import FakeApi, serve
 from tests.judges.tools import Tool
-from tests.kubernetes.clusters import MINORS
+from tests.kubernetes.clusters import WHOLE_MINORS
 from tests.plan.plans import make_plan, read_cluster, write_cluster
 
 pytestmark = pytest.mark.judge
@@ -47,7 +47,7 @@ def localize(text: str, folder: Path) -> str:
     return text.replace(CA, str(folder / "ca.crt"))
 
 
-@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("minor", WHOLE_MINORS)
 def test_haproxy_accepts_the_configuration(tmp_path: Path, haproxy: Tool, minor: str) -> None:
     cluster = make_ha(tmp_path, minor)
     with serve() as api:

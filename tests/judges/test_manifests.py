@@ -38,10 +38,14 @@ def list_objects(
     return out
 
 
+#: the validator has no schemas of older versions
+JUDGED = [minor for minor in MINORS if int(minor.split(".")[1]) >= 25]
+
+
 @pytest.mark.parametrize(
     ("network", "nodes"), [(FLANNEL, QUICKSTART), ("cni: bridge", ALL_IN_ONE)], ids=["flannel", "bridge"]
 )
-@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("minor", JUDGED)
 def test_every_object_is_valid(tmp_path: Path, minor: str, network: str, nodes: tuple[str, ...]) -> None:
     objects = list_objects(tmp_path, minor, network, nodes)
     assert len(objects) > 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,11 +113,18 @@ NODES = (
 def verify_boot(systemd_analyze: Tool, root: Path, items: tuple[Item, ...]) -> str:
     """What systemd says about the whole boot of a machine with these items."""
     names = install(root, items)
-    wants = root / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir()
+    units = root / "etc/systemd/system"
     for item in items:
-        if isinstance(item, Unit) and item.state is UnitState.ENABLED and item.name in names:
+        if not (isinstance(item, Unit) and item.state is UnitState.ENABLED and item.name in names):
+            continue
+        targets = re.findall(r"(?m)^WantedBy=(.+)$", (units / item.name).read_text())
+        for target in " ".join(targets).split() or ["multi-user.target"]:
+            wants = units / f"{target}.wants"
+            wants.mkdir(exist_ok=True)
             (wants / item.name).symlink_to(f"../{item.name}")
+    # as cloud-init's own generator does
+    (units / "multi-user.target.wants").mkdir(exist_ok=True)
+    (units / "multi-user.target.wants/cloud-init.target").symlink_to("/lib/systemd/system/cloud-init.target")
     return systemd_analyze.run("verify", f"--root={root}", "--man=no", "multi-user.target").stderr
 
 
