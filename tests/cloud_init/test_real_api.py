@@ -201,7 +201,10 @@ for path in sys.argv[2:]:
 def test_without_a_credential_only_health_can_be_asked_for(booted: RealCluster) -> None:
     ca = booted.machines["worker-0"].path("/etc/kubernetes/pki/ca.crt")
     cluster_info = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
-    done = booted.run([sys.executable, "-c", _ASK, str(ca), "/readyz", "/version", cluster_info])
+    ask = [sys.executable, "-c", _ASK, str(ca)]
+    # the load balancer finds its masters a moment after they are there
+    booted.wait_for("the load balancer", lambda: booted.run([*ask, "/readyz"]).returncode == 0)
+    done = booted.run([*ask, "/readyz", "/version", cluster_info])
     assert done.stdout.split() == ["200", "401", "401"], done.stderr
 
 

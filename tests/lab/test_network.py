@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,8 +240,10 @@ def test_an_ordinary_user_has_a_network_too(tmp_path: Path) -> None:
         pytest.skip("the python of this test is root's own, and there is no other")
     folder = tmp_path / "network"
     folder.mkdir()
-    for path in (folder, tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o777)
+    folder.chmod(0o777)
+    for path in folder.parents:
+        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
+            path.chmod(0o711)
     program = (
         "import sys; from pathlib import Path\n"
         "from imagegen.lab.network import LabNetwork\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagegen.errors import ImagegenError
-from imagegen.kubernetes.releases import known_minors, newest_patch
+from imagegen.kubernetes.releases import newest_patch
 from imagegen.plan.plan import Plan
 from imagegen.resources import find_resource
 from imagegen.verify.cis import CisCheck, Facts, FileFact, judge, list_cis_checks, load_benchmark
@@ -24,6 +24,7 @@ from imagegen.verify.cisfacts import (
     read_plan,
 )
 from tests.conftest import require_judge
+from tests.kubernetes.clusters import WHOLE_MINORS
 from tests.plan.plans import make_plan, write_cluster
 
 ALL_IN_ONE = ("{name: one, roles: [etcd, master, worker], address: 10.240.0.10}",)
@@ -33,7 +34,7 @@ CHECKS = {check.id: check for check in load_benchmark()}
 def list_plans(folder: Path) -> Iterator[Plan]:
     for example in ("quickstart", "all-in-one", "ha"):
         yield make_plan(find_resource("examples", example, "cluster.yaml"))
-    for minor in known_minors():
+    for minor in WHOLE_MINORS:
         yield make_plan(write_cluster(folder, ALL_IN_ONE, version=str(newest_patch(minor))))
 
 
