@@ -83,7 +83,7 @@ endef
 parts: $(STAMP)
 	@if [ -n "$$IMAGEGEN_MIRROR" ]; then :; \
 	elif PYTHONPATH=.ci $(BIN)/python -m mirror --for tests --plan >/dev/null; then :; \
-	else echo "building Kubernetes for the tests from source, once: about 25 minutes on two cores"; \
+	else echo "building Kubernetes for the tests from source, once: perhaps 25 minutes on two cores"; \
 	  PYTHONPATH=.ci $(BIN)/python -m mirror --for tests || \
 	  echo "!!! no mirror of the release sites (see above): the tests that boot clusters will be SKIPPED"; fi
 
