@@ -1,4 +1,4 @@
-"""Checks the user's own flags against the programs of that version."""
+"""Checks the user's own flags against the programs of that version, and the programs against each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from imagegen.diagnostics import Report, register_code
 from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.flags import find_flag, list_flags
 from imagegen.kubernetes.gates import GateRow, Gates, State
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import Cluster, Runtime
+from imagegen.model.compatibility import IMPOSSIBLE_PAIR
 
 UNKNOWN_FLAG = register_code(
     "IMG401",
@@ -27,6 +28,25 @@ BAD_FLAG_VALUE = register_code(
     "etcd and kube-proxy are started with a configuration file, into which this flag is written as a field. "
     "The value cannot be read as the type of that field.",
 )
+
+
+def check_companions(cluster: Cluster, gates: Gates, report: Report) -> None:
+    """Whether the kubelet and the containerd that goes with it have a CRI in common (IMG125)."""
+    if cluster.runtime is not Runtime.CONTAINERD or gates.is_changed(
+        "runtime", "CRI v1 preferred, v1alpha2 fallback"
+    ):
+        return
+    if gates.state("containerd", "CRI v1alpha2") is State.REMOVED:
+        version, containerd = gates.version, gates.version_of("containerd")
+        last = gates.row("containerd", "CRI v1alpha2").deprecated
+        assert last is not None
+        report.error(
+            IMPOSSIBLE_PAIR,
+            f"the kubelet of {version} speaks CRI v1alpha2, which containerd {containerd} no longer serves",
+            cluster.span_of("runtime") or cluster.span_of("kubernetes.version"),
+            hint=f"containerd {last.minor_text} is the last that serves it; CRI v1 came with Kubernetes 1.23",
+            path="runtime",
+        )
 
 
 def check_extra_args(cluster: Cluster, gates: Gates, report: Report) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.config_fields import apply_flags, config_fields
-from imagegen.kubernetes.gates import Gates
-from imagegen.model.cluster import Cluster
+from imagegen.kubernetes.gates import Gates, State
+from imagegen.model.cluster import Cluster, ProxyMode
 from imagegen.pki import paths
 
 COMPONENT = "kube-proxy"
@@ -49,6 +49,11 @@ def _fields_as_flags(cluster: Cluster, gates: Gates) -> dict[str, str]:
         "profiling": "false",
         "proxy-mode": cluster.network.proxy.value,
     }
+    if (
+        cluster.network.proxy is ProxyMode.IPVS
+        and gates.state(COMPONENT, "SupportIPVSProxyMode") is State.ALPHA
+    ):
+        flags["feature-gates"] = "SupportIPVSProxyMode=true"
     return gates.keep_known(COMPONENT, flags)
 
 

@@ -24,23 +24,31 @@ DOUBTFUL_PAIR = register_code(
 
 @dataclass(frozen=True, slots=True)
 class SystemFacts:
-    """The kernel of the distribution's cloud image and the cgroup version that it boots with."""
+    """The kernel of the distribution's cloud image, the cgroup version that it boots with, and whether its
+    ``iptables`` writes nftables rules (iptables 1.8 and newer, by default)."""
 
     kernel: tuple[int, int]
     cgroup: int
+    has_iptables_nft: bool
 
 
 SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
-    OperatingSystem.DEBIAN_12: SystemFacts((6, 1), 2),
-    OperatingSystem.DEBIAN_13: SystemFacts((6, 12), 2),
-    OperatingSystem.UBUNTU_2204: SystemFacts((5, 15), 2),
-    OperatingSystem.UBUNTU_2404: SystemFacts((6, 8), 2),
-    OperatingSystem.ORACLELINUX_7: SystemFacts((3, 10), 1),
-    OperatingSystem.ORACLELINUX_9: SystemFacts((5, 14), 2),
+    OperatingSystem.DEBIAN_12: SystemFacts((6, 1), 2, True),
+    OperatingSystem.DEBIAN_13: SystemFacts((6, 12), 2, True),
+    OperatingSystem.UBUNTU_2204: SystemFacts((5, 15), 2, True),
+    OperatingSystem.UBUNTU_2404: SystemFacts((6, 8), 2, True),
+    OperatingSystem.ORACLELINUX_7: SystemFacts((3, 10), 1, False),
+    OperatingSystem.ORACLELINUX_9: SystemFacts((5, 14), 2, True),
 }
 
 #: kube-proxy's nftables mode needs this kernel (KEP-3866)
 NFTABLES_KERNEL = (5, 13)
+#: from this kernel on nf_conntrack_ipv4 is part of nf_conntrack, which kube-proxy's ipvs mode knows since the
+#: minor below (kubernetes#70304)
+CONNTRACK_MERGED_KERNEL = (4, 19)
+CONNTRACK_MERGED_KNOWN = 13
+#: kube-proxy agrees with an iptables that writes nftables rules since this minor (kubernetes#82966)
+IPTABLES_NFT_KNOWN = 17
 #: the minor in which nftables mode became stable: the default from here on
 NFTABLES_STABLE = 33
 #: the first minor whose kubelet speaks the CRI that containerd serves (v1alpha2)
@@ -48,6 +56,8 @@ CONTAINERD_FIRST = 10
 
 _CGROUP_2 = frozenset(system for system, facts in SYSTEMS.items() if facts.cgroup == 2)
 _CGROUP_1 = frozenset(SYSTEMS) - _CGROUP_2
+_IPTABLES_NFT = frozenset(system for system, facts in SYSTEMS.items() if facts.has_iptables_nft)
+_MERGED_CONNTRACK = frozenset(s for s, facts in SYSTEMS.items() if facts.kernel >= CONNTRACK_MERGED_KERNEL)
 _OLD_KERNEL = frozenset(system for system, facts in SYSTEMS.items() if facts.kernel < NFTABLES_KERNEL)
 
 
@@ -109,6 +119,25 @@ PAIR_RULES: tuple[PairRule, ...] = (
         message="proxy ipvs is deprecated since Kubernetes 1.35",
         hint="use nftables",
         severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="network.proxy",
+        when={
+            "network.proxy": frozenset({ProxyMode.IPTABLES, ProxyMode.IPVS}),
+            "image.os": _IPTABLES_NFT,
+        },
+        last=IPTABLES_NFT_KNOWN - 1,
+        message="{image.os} has an iptables that writes nftables rules, which kube-proxy knows since "
+        "Kubernetes 1.17, got {version}",
+        hint="use oraclelinux-7, whose iptables is the old one, or a newer Kubernetes",
+    ),
+    PairRule(
+        at="network.proxy",
+        when={"network.proxy": frozenset({ProxyMode.IPVS}), "image.os": _MERGED_CONNTRACK},
+        last=CONNTRACK_MERGED_KNOWN - 1,
+        message="proxy ipvs looks for the module nf_conntrack_ipv4 before Kubernetes 1.13, and the kernel of "
+        "{image.os} has none",
+        hint="use iptables, oraclelinux-7 or a newer Kubernetes",
     ),
     PairRule(
         at="image.os",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imagegen.diagnostics import Report, Span
-from imagegen.kubernetes.check import check_extra_args
+from imagegen.kubernetes.check import check_companions, check_extra_args
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
@@ -82,6 +82,7 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     """
     cni.check_cluster(cluster, report)
     builder = _Builder(cluster, profiles)
+    check_companions(cluster, builder.ctx.gates, report)
     check_extra_args(cluster, builder.ctx.gates, report)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
     if not report.has_errors:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagegen.diagnostics import Diagnostic, Report, Severity
-from imagegen.kubernetes.check import check_extra_args
-from tests.kubernetes.clusters import make_cluster
+from imagegen.kubernetes.check import check_companions, check_extra_args
+from imagegen.model.version import parse_version
+from tests.kubernetes.clusters import MINORS, make_cluster
 
 
 def findings(folder: Path, minor: str, flags: str) -> list[Diagnostic]:
@@ -96,3 +98,21 @@ def test_all_findings_come_at_once(tmp_path: Path) -> None:
         "kubernetes.extra_args.kube-apiserver.b",
         "kubernetes.extra_args.kubelet.c",
     ]
+
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_kubelet_and_containerd_of_the_catalogue_speak_one_cri(tmp_path: Path, minor: str) -> None:
+    cluster, gates = make_cluster(tmp_path, minor)
+    report = Report()
+    check_companions(cluster, gates, report)
+    assert not report.has_errors, report.render_text()
+
+
+@pytest.mark.parametrize(("minor", "fits"), [("1.22", False), ("1.23", True)])
+def test_containerd_2_is_refused_where_the_kubelet_is_too_old(tmp_path: Path, minor: str, fits: bool) -> None:
+    cluster, gates = make_cluster(tmp_path, minor)
+    report = Report()
+    companions = {**gates.companions, "containerd": parse_version("2.1.9")}
+    check_companions(cluster, replace(gates, companions=companions), report)
+    assert [f.code for f in report.sorted()] == ([] if fits else ["IMG125"])
+    assert fits or "containerd 1.7" in str(report.sorted()[0].hint)

@@ -185,3 +185,11 @@ def test_no_rule_of_the_audit_policy_writes_a_secret(tmp_path: Path) -> None:
                 assert set(rule) == {"level", "resources"}
                 break
     assert rules[-1] == {"level": "Metadata"}
+
+
+@pytest.mark.parametrize(("minor", "gate"), [("1.9", "SupportIPVSProxyMode=true"), ("1.10", None)])
+def test_ipvs_is_switched_on_while_it_is_behind_a_gate(tmp_path: Path, minor: str, gate: str | None) -> None:
+    cluster, gates = make_cluster(tmp_path, minor, network="proxy: ipvs")
+    arguments = kube_proxy_arguments(cluster, gates)
+    assert arguments["proxy-mode"] == "ipvs"
+    assert arguments.get("feature-gates") == gate

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from imagegen.kubernetes.gates import all_rows
 from imagegen.model.cluster import ProxyMode, Runtime
-from imagegen.model.compatibility import CONTAINERD_FIRST, NFTABLES_STABLE, PAIR_RULES, SYSTEMS, PairRule
+from imagegen.model.compatibility import (
+    CONNTRACK_MERGED_KNOWN,
+    CONTAINERD_FIRST,
+    IPTABLES_NFT_KNOWN,
+    NFTABLES_STABLE,
+    PAIR_RULES,
+    SYSTEMS,
+    PairRule,
+)
 from imagegen.model.version import Version
+
+
+IPVS = frozenset({ProxyMode.IPVS})
 
 
 def row(item: str) -> dict[str, int]:
@@ -49,3 +60,14 @@ def test_cgroups() -> None:
     (first,) = [r for r in PAIR_RULES if r.when == {"image.os": by_cgroup[1]}]
     assert second.last == row("kubelet on a cgroup v2 (unified) host")["introduced"] - 1
     assert first.first == row("kubelet on a cgroup v1 host")["changed"]
+
+
+def test_what_old_proxies_do_not_know() -> None:
+    assert row("kube-proxy image detects iptables-nft")["introduced"] == IPTABLES_NFT_KNOWN
+    assert row("ipvs without nf_conntrack_ipv4")["introduced"] == CONNTRACK_MERGED_KNOWN
+    gate = row("SupportIPVSProxyMode")
+    assert (
+        gate["alpha"]
+        <= min(r.last for r in PAIR_RULES if r.when == {"network.proxy": IPVS})
+        < gate["introduced"]
+    )

@@ -315,6 +315,8 @@ def test_policy_and_choices(pairs: list[tuple[str, str]], found: str) -> None:
         ("1.35.0", [add("network", "proxy: ipvs")], "IMG126", "ipvs is deprecated"),
         ("1.8.0", [add("network", "proxy: ipvs"), image("os: oraclelinux-7")], "IMG125", "ipvs needs"),
         ("1.18.0", [image("os: debian-12")], "IMG125", "debian-12 boots with cgroup v2"),
+        ("1.16.0", [image("os: oraclelinux-7")], None, ""),
+        ("1.9.0", [add("network", "proxy: ipvs"), image("os: oraclelinux-7")], None, ""),
         ("1.19.0", [image("os: debian-12")], None, ""),
         ("1.10.0", [image("os: oraclelinux-7")], None, ""),
         ("1.35.0", [image("os: oraclelinux-7")], "IMG125", "oraclelinux-7 boots with cgroup v1"),
@@ -325,6 +327,15 @@ def test_pairs(version: str, pairs: list[tuple[str, str]], code: str | None, wor
     found = [f for f in findings(edit(("1.36.4", version), *pairs)) if f.code in {"IMG125", "IMG126"}]
     assert [f.code for f in found] == ([code] if code else [])
     assert all(words in f.message for f in found)
+
+
+def test_an_old_version_on_a_new_system_hears_of_everything_that_stands_in_its_way() -> None:
+    text = edit(("1.36.4", "1.12.0"), add("network", "proxy: ipvs"), image("os: debian-12"))
+    found = {f.message: f.hint for f in findings(text) if f.code == "IMG125"}
+    assert len(found) == 3
+    for words in ("cgroup v2", "writes nftables rules", "nf_conntrack_ipv4"):
+        (hint,) = [hint for message, hint in found.items() if words in message]
+        assert hint is not None and "oraclelinux-7" in hint
 
 
 def test_the_default_runtime_of_old_versions_is_possible() -> None:

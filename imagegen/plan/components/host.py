@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from imagegen.emit import emit_unit
 from imagegen.model.cluster import Cluster, Cni, ImageMode, Node, ProxyMode, Role, Target
+from imagegen.model.compatibility import CONNTRACK_MERGED_KERNEL, SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     File,
@@ -206,6 +207,8 @@ def _plan_pod_network(cluster: Cluster) -> list[Item]:
         modules.append("nf_tables")
     if proxy is ProxyMode.IPVS:
         modules += _IPVS_MODULES
+        if SYSTEMS[cluster.image.os].kernel < CONNTRACK_MERGED_KERNEL:
+            modules.append("nf_conntrack_ipv4")
         packages += ["ipset", "ipvsadm"]
         # kube-proxy binds service addresses to kube-ipvs0; without these a node answers ARP for all of them.
         sysctls |= {"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2"}

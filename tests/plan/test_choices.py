@@ -1,0 +1,67 @@
+"""What each choice of the cluster file changes on machines: the difference to the choice beside it, in full."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagegen.plan.items import Content, File, Item, Ref, Unit
+from imagegen.plan.plan import Plan
+from tests.goldens import check_golden
+from tests.plan.plans import QUICKSTART, try_plan, write_cluster
+
+#: name → version, network, further lines, nodes, and the same of what it is compared with
+CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "proxy-ipvs": ({"network": "proxy: ipvs"}, {}),
+    "proxy-iptables": ({"network": "proxy: iptables"}, {}),
+}
+
+
+def describe_plan(plan: Plan) -> Iterator[str]:
+    """One line an item and its text below it: for every set of roles, then for its first node."""
+    for role_plan in plan.role_plans:
+        yield from _describe(role_plan.name, role_plan.items)
+        node = next(node for node in plan.cluster.nodes if node.roles == role_plan.roles)
+        yield from _describe(node.name, plan.node_plan(node.name).items)
+
+
+def _describe(where: str, items: tuple[Item, ...]) -> Iterator[str]:
+    for item in items:
+        kind, key = item.identity
+        yield f"{where}: {item.phase.value} {kind} {key}{_describe_fields(item)}\n"
+        text = item.content if isinstance(item, Unit) else None
+        if isinstance(item, File) and not item.path.startswith("/usr/local/lib/imagegen/"):
+            text = show_content(item.content)
+        yield from (f"{where}: {key}: {line}\n" for line in (text or "").splitlines())
+
+
+def _describe_fields(item: Item) -> str:
+    names = ("value", "state", "mode", "owner", "purpose", "version", "target")
+    found = {name: getattr(item, name) for name in names if hasattr(item, name)}
+    return "".join(f" {name}={value}" for name, value in found.items())
+
+
+def show_content(content: Content) -> str:
+    """The text of a file with references by name."""
+    return "".join(f"<{part.name}>" if isinstance(part, Ref) else str(part) for part in content)
+
+
+def make_text(folder: Path, choice: dict[str, str]) -> list[str]:
+    folder.mkdir()
+    fields = {"version": "1.36.4", "network": "", "more": ""} | choice
+    nodes = fields.pop("nodes", "\n".join(QUICKSTART)).split("\n")
+    plan, report = try_plan(write_cluster(folder, nodes, **fields))
+    assert plan is not None, report.render_text()
+    return list(describe_plan(plan))
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_the_choice_changes(tmp_path: Path, name: str) -> None:
+    choice, beside = CHOICES[name]
+    lines = difflib.unified_diff(
+        make_text(tmp_path / "beside", beside), make_text(tmp_path / "choice", choice), "without", "with", n=0
+    )
+    check_golden(f"choices/{name}.diff", "".join("@@\n" if line.startswith("@@") else line for line in lines))
