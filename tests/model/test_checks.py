@@ -335,7 +335,8 @@ def test_an_old_version_on_a_new_system_hears_of_everything_that_stands_in_its_w
     assert len(found) == 3
     for words in ("cgroup v2", "writes nftables rules", "nf_conntrack_ipv4"):
         (hint,) = [hint for message, hint in found.items() if words in message]
-        assert hint is not None and "oraclelinux-7" in hint
+        assert hint is not None
+        assert "oraclelinux-7" in hint
 
 
 def test_the_default_runtime_of_old_versions_is_possible() -> None:

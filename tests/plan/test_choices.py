@@ -1,4 +1,4 @@
-"""What each choice of the cluster file changes on machines: the difference to the choice beside it, in full."""
+"""What each choice of the cluster file changes on machines: the difference to the choice beside it."""
 
 from __future__ import annotations
 
