@@ -3,7 +3,7 @@ nobody.
 
 The policy is lines of words: ``serving yes|no``, ``range CIDR`` (where nodes live), ``reserve
 ADDRESS|CIDR`` (what no node with a leased address may ask for), ``node NAME ADDRESS|dhcp`` (one for every
-kubelet); ``#`` starts a comment. Runs with python3-cryptography 3.4 (Ubuntu 22.04) and newer.
+kubelet); ``#`` starts a comment. Runs with python3-cryptography 2.8 (Oracle Linux 7) and newer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Union
 
 from cryptography import x509
+from cryptography.hazmat.backends import default_backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -242,7 +243,7 @@ def load_request(encoded: object) -> x509.CertificateSigningRequest:
         der = base64.b64decode(b"".join(match.group(1).split()), validate=True)
         if len(der) > MAX_REQUEST_BYTES:
             raise _Refused("the request is too long")
-        request = x509.load_der_x509_csr(der)
+        request = x509.load_der_x509_csr(der, default_backend())
         if request.public_bytes(Encoding.DER) != der:
             raise _Refused("the request is not plain DER")
     except (ValueError, TypeError) as error:

@@ -89,10 +89,28 @@ install_packages() {
     fi
 }
 
-# sysusers.conf: with fixed ids
+# sysusers.conf: with fixed ids. Oracle Linux 7 has no systemd-sysusers: g NAME ID, u NAME ID:GROUP "GECOS" HOME SHELL,
+# m NAME GROUP
 add_users() {
     [ -s "${here}/sysusers.conf" ] || return 0
-    systemd-sysusers "${here}/sysusers.conf"
+    if command -v systemd-sysusers >/dev/null; then
+        systemd-sysusers "${here}/sysusers.conf"
+        return
+    fi
+    while read -r kind name rest; do
+        case ${kind} in
+        g) getent group "${name}" >/dev/null || groupadd --system --gid "${rest}" "${name}" ;;
+        u)
+            ids=${rest%% *}
+            comment=${rest#*\"}
+            places=${comment#*\" }
+            getent passwd "${name}" >/dev/null || useradd --system --uid "${ids%%:*}" --gid "${ids#*:}" \
+                --comment "${comment%%\"*}" --home-dir "${places%% *}" --no-create-home --shell "${places#* }" "${name}"
+            ;;
+        m) usermod --append --groups "${rest}" "${name}" ;;
+        *) fail "sysusers.conf: ${kind}" ;;
+        esac
+    done <"${here}/sysusers.conf"
 }
 
 # put FILE MODE OWNER GROUP PATH: an existing link is replaced, not followed

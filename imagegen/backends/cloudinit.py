@@ -20,6 +20,7 @@ from imagegen.content import Ref
 from imagegen.emit import emit_yaml
 from imagegen.kubernetes.releases import Releases, load_releases
 from imagegen.model.cluster import Cluster, ImageMode, Node
+from imagegen.model.systems import SYSTEMS, Repository
 from imagegen.pki.resolve import resolve_content
 from imagegen.pki.store import SecretReader
 from imagegen.plan.basesystem import known_groups, known_users
@@ -108,6 +109,7 @@ class CloudInit:
         self._checksums = checksums or {}
         self._releases = releases or load_releases(cluster.kubernetes.version)
         self._stock = cluster.image.mode is ImageMode.STOCK
+        self._facts = SYSTEMS[cluster.image.os]
         self._shared: dict[str, _Shared] = {}
 
     def lower_node(self, plan: NodePlan) -> Seed:
@@ -119,7 +121,7 @@ class CloudInit:
         parts += [self._emit_file(node, file, shared.early_owners) for file in own]
         parts.append(f"hostname: {node.name}\nfqdn: {node.name}\n")
         tail = "".join(parts).encode()
-        golden = not self._stock
+        golden = not self._stock and self._facts.has_own_base
         network_config = emit_network_config(node, self.cluster.network, golden=golden).encode()
         digest = shared.digest.copy()
         digest.update(tail)
@@ -184,6 +186,9 @@ class CloudInit:
     def _list_early_owners(self, plan: RolePlan) -> _Owners:
         baked = () if self._stock else plan.of_phase(Phase.BAKE)
         packages = {item.name for item in baked if isinstance(item, Package)}
+        if not self._facts.defers_files:
+            # bootcmd has made them
+            baked = plan.items
         return _Owners(
             known_users(packages) | {item.name for item in baked if isinstance(item, User)},
             known_groups(packages) | {item.name for item in baked if isinstance(item, Group)},
@@ -224,7 +229,9 @@ class CloudInit:
         if groups:
             modules["groups"] = groups
         modules["users"] = [_lower_user(item) for item in items if isinstance(item, Login | User)]
-        commands = _list_group_commands(items)
+        commands = _list_group_commands(items, always=not self._facts.defers_files)
+        if not self._facts.defers_files:
+            commands += [_create_user(item) for item in items if isinstance(item, User)]
         if commands:
             modules["bootcmd"] = commands
         if any(file.path.endswith(f"/{UNIT}") for file in files):
@@ -249,6 +256,10 @@ class CloudInit:
                 modules["apt"] = {
                     "preserve_sources_list": True,
                     "conf": 'APT::Install-Recommends "false";\n',
+                }
+            if self._facts.repositories:
+                modules["yum_repos"] = {
+                    each.name: _lower_repository(each) for each in self._facts.repositories
                 }
             modules["packages"] = names
         return modules
@@ -283,17 +294,36 @@ def _lower_user(item: Login | User) -> dict[str, object]:
     return user
 
 
-def _list_group_commands(items: Iterable[Item]) -> list[list[str]]:
-    """Groups with a fixed number: cloud-init's ``groups`` has no place for it, and bootcmd runs before it."""
-    return [
-        [
-            "sh",
-            "-c",
-            'getent group "$1" >/dev/null || groupadd --system --gid "$2" "$1"',
-            "sh",
-            item.name,
-            str(item.gid),
-        ]
-        for item in items
-        if isinstance(item, Group) and item.gid is not None
-    ]
+def _lower_repository(repository: Repository) -> dict[str, object]:
+    return {
+        "name": repository.title,
+        "baseurl": repository.url,
+        "gpgcheck": True,
+        "gpgkey": repository.key,
+        "enabled": True,
+    }
+
+
+def _list_group_commands(items: Iterable[Item], *, always: bool) -> list[list[str]]:
+    """Groups with a fixed number: cloud-init's ``groups`` has no place for it, and bootcmd runs before it.
+
+    ``always``: the others too, because files are theirs before cloud-init makes them.
+    """
+    commands = []
+    for item in items:
+        if not isinstance(item, Group) or (item.gid is None and not always):
+            continue
+        option, arguments = ("", []) if item.gid is None else ('--gid "$2" ', [str(item.gid)])
+        command = f'getent group "$1" >/dev/null || groupadd --system {option}"$1"'
+        commands.append(["sh", "-c", command, "sh", item.name, *arguments])
+    return commands
+
+
+def _create_user(user: User) -> list[str]:
+    """The command that makes a user unless it is there; cloud-init's ``users`` then passes it over."""
+    options = ["--gid", user.group, "--home-dir", user.home, "--shell", user.shell, "--no-create-home"]
+    options += ["--system"] if user.system else []
+    options += ["--uid", str(user.uid)] if user.uid is not None else []
+    options += ["--groups", ",".join(user.groups)] if user.groups else []
+    command = 'name=$1; shift; getent passwd "$name" >/dev/null || useradd "$@" "$name"'
+    return ["sh", "-c", command, "sh", user.name, *options]

@@ -10,6 +10,7 @@ from imagegen.kubernetes.containerd import CNI_BINARIES, CNI_CONFIGURATION
 from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
 from imagegen.model.cluster import Cluster, Runtime
+from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
 
 COMPONENT = "kubelet"
@@ -150,6 +151,4 @@ def resolv_conf(cluster: Cluster) -> str:
 
     systemd-resolved answers on a loopback address that no pod can reach: its own list is taken where it runs.
     """
-    if cluster.image.os.family == "debian":
-        return "/run/systemd/resolve/resolv.conf"
-    return "/etc/resolv.conf"
+    return SYSTEMS[cluster.image.os].resolv_conf

@@ -1,4 +1,4 @@
-"""Which choices go together: facts about operating systems, and the pairs that do not work. Data only."""
+"""Which choices go together: the pairs that do not work, and since when. Data only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import BootstrapMethod, KeyAlgorithm, OperatingSystem, ProxyMode, Runtime
+from imagegen.model.cluster import BootstrapMethod, KeyAlgorithm, ProxyMode, Runtime
+from imagegen.model.systems import SYSTEMS
 
 IMPOSSIBLE_PAIR = register_code(
     "IMG125",
@@ -21,25 +22,6 @@ DOUBTFUL_PAIR = register_code(
     "The combination works in this version and is deprecated, or needs something that you should know about.",
 )
 
-
-@dataclass(frozen=True, slots=True)
-class SystemFacts:
-    """The kernel of the distribution's cloud image, the cgroup version that it boots with, and whether its
-    ``iptables`` writes nftables rules (iptables 1.8 and newer, by default)."""
-
-    kernel: tuple[int, int]
-    cgroup: int
-    has_iptables_nft: bool
-
-
-SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
-    OperatingSystem.DEBIAN_12: SystemFacts((6, 1), 2, True),
-    OperatingSystem.DEBIAN_13: SystemFacts((6, 12), 2, True),
-    OperatingSystem.UBUNTU_2204: SystemFacts((5, 15), 2, True),
-    OperatingSystem.UBUNTU_2404: SystemFacts((6, 8), 2, True),
-    OperatingSystem.ORACLELINUX_7: SystemFacts((3, 10), 1, False),
-    OperatingSystem.ORACLELINUX_9: SystemFacts((5, 14), 2, True),
-}
 
 #: kube-proxy's nftables mode needs this kernel (KEP-3866)
 NFTABLES_KERNEL = (5, 13)

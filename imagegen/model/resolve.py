@@ -20,9 +20,10 @@ from imagegen.model.cluster import (
     Role,
     Runtime,
 )
-from imagegen.model.compatibility import CONTAINERD_FIRST, NFTABLES_KERNEL, NFTABLES_STABLE, SYSTEMS
+from imagegen.model.compatibility import CONTAINERD_FIRST, NFTABLES_KERNEL, NFTABLES_STABLE
 from imagegen.model.document import ClusterFile
 from imagegen.model.draft import Draft
+from imagegen.model.systems import SYSTEMS
 
 DEFAULT_PORT = 6443
 #: in order of preference: the first that overlaps none of the other ranges becomes the default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from imagegen.model.cluster import BootstrapMethod, Cni, Layout, OperatingSystem, Runtime
+from imagegen.model.cluster import BootstrapMethod, Cni, Layout, Runtime
 
 #: every Kubernetes minor that the model knows (major 1)
 KNOWN_MINORS = range(6, 38)
@@ -22,12 +22,4 @@ RENDERED: dict[str, frozenset[StrEnum]] = {
     "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL}),
     "runtime": frozenset({Runtime.CONTAINERD}),
     "bootstrap.method": frozenset({BootstrapMethod.TOKEN}),
-    "image.os": frozenset(
-        {
-            OperatingSystem.DEBIAN_12,
-            OperatingSystem.DEBIAN_13,
-            OperatingSystem.UBUNTU_2204,
-            OperatingSystem.UBUNTU_2404,
-        }
-    ),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from imagegen.diagnostics import Report, Span
 from imagegen.kubernetes.check import check_companions, check_extra_args
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.check import check_node_items, check_role_items
 from imagegen.plan.component import Component, Context
 from imagegen.plan.components import (
@@ -35,6 +37,7 @@ from imagegen.plan.components import (
     scheduler,
     settle,
 )
+from imagegen.plan.fitting import fit_items
 from imagegen.plan.items import Fragment, Item, Package, Port
 from imagegen.plan.merge import (
     Opinion,
@@ -108,15 +111,16 @@ class _Builder:
     def __init__(self, cluster: Cluster, profiles: Profiles) -> None:
         version = cluster.kubernetes.version
         self.ctx = Context(cluster=cluster, gates=load_gates(version), releases=load_releases(version))
+        self.facts = SYSTEMS[cluster.image.os]
         self.profiles = profiles
         self.replacements = Replacements()
         self._shared: dict[tuple[Role, ...], dict[tuple[str, str], Item]] = {}
         self._spans: dict[tuple[Role, ...], dict[tuple[str, str], Span]] = {}
 
     def build_role(self, roles: tuple[Role, ...], report: Report) -> RolePlan:
-        opinions: list[Opinion] = list(self.profiles.opinions(self.ctx.cluster, roles))
+        opinions = list(self._fit_opinions(self.profiles.opinions(self.ctx.cluster, roles)))
         for component in COMPONENTS:
-            opinions += opinions_of(component.plan_role(self.ctx, roles))
+            opinions += opinions_of(self._fit(component.plan_role(self.ctx, roles)))
         opinions += opinions_of(firewall.plan_ruleset(self.ctx, roles, _merge_ports(opinions)))
         items = merge_opinions(opinions, report, self.replacements)
         spans = {o.item.identity: o.span for o in opinions if o.span is not None}
@@ -129,7 +133,18 @@ class _Builder:
         return RolePlan(roles=roles, items=items)
 
     def _plan_fragments(self, node: Node) -> list[Fragment]:
-        return [component.plan_node(self.ctx, node) for component in COMPONENTS]
+        return [self._fit(component.plan_node(self.ctx, node)) for component in COMPONENTS]
+
+    def _fit(self, fragment: Fragment) -> Fragment:
+        return Fragment(fit_items(fragment.items, self.facts)) if fragment.items else fragment
+
+    def _fit_opinions(self, opinions: Iterable[Opinion]) -> Iterator[Opinion]:
+        """What shipped profiles say is fitted, too; what users wrote (it has a place) is not."""
+        for opinion in opinions:
+            if opinion.span is not None:
+                yield opinion
+            else:
+                yield from (replace(opinion, item=item) for item in fit_items([opinion.item], self.facts))
 
     def plan_node(self, node: Node, role_plan: RolePlan) -> NodePlan:
         items = merge_node_items(self._shared[node.roles], self._plan_fragments(node), f"node {node.name}")

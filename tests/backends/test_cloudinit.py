@@ -266,6 +266,33 @@ class TestStock:
         (command,) = read_user_data(seed)["bootcmd"]
         assert command[-2:] == ["ceph", "167"]
 
+    def test_an_old_cloud_init_makes_users_before_it_writes_their_files(self) -> None:
+        """19.4 of Oracle Linux 7 knows no ``defer``: it would stop at the first file of an unknown user."""
+        cluster = make_cluster(mode=ImageMode.STOCK, os=OperatingSystem.ORACLELINUX_7)
+        user = User(phase=BAKE, origin=ORIGIN, name="u", group="g", uid=990, groups=("adm",))
+        seed = lower(
+            [
+                Group(phase=BAKE, origin=ORIGIN, name="g"),
+                user,
+                Package(phase=BAKE, origin=ORIGIN, name="socat"),
+                make_file("/of-u", "x", owner="u", group="g"),
+            ],
+            cluster=cluster,
+        )
+        assert "defer" not in entries(seed)["/of-u"]
+        document = read_user_data(seed)
+        first, second = document["bootcmd"]
+        assert first[-1] == "g"
+        assert "groupadd --system" in first[2]
+        assert second[3:] == [
+            *("sh", "u", "--gid", "g", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"),
+            *("--no-create-home", "--system", "--uid", "990", "--groups", "adm"),
+        ]
+        assert set(document["yum_repos"]) == {"ol7_software_collections"}
+        assert all(each["gpgcheck"] for each in document["yum_repos"].values())
+        network = yaml.safe_load(seed.network_config)
+        assert set(network["ethernets"]) == {"eth0"}
+
     def test_a_field_that_breaks_a_table_is_refused(self) -> None:
         with pytest.raises(ValueError, match="tabs"):
             lower([Directory(phase=BAKE, origin=ORIGIN, path="/a\tb")], cluster=STOCK)

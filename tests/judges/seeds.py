@@ -23,7 +23,9 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EXAMPLES = ("quickstart", "all-in-one", "ha")
 TARGETS = ("[qemu]", "[virtualbox]", "[vmware]", "[gce]", "[qemu, virtualbox, vmware, gce]")
 MODES = ("golden", "stock")
-SYSTEMS = ("debian-12", "debian-13")
+SYSTEMS = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04", "oraclelinux-9")
+#: boots cgroups of version 1, so it takes no part in the turns
+OLD_SYSTEM, OLD_MINOR = "oraclelinux-7", "1.20"
 
 #: every set of roles that a node may sensibly have, by fixed address, by DHCP, and by hardware address
 NODES = """\
@@ -55,7 +57,7 @@ nodes:
 
 
 def list_plans() -> Iterator[tuple[str, Plan]]:
-    """Every example, and the matrix of minors × modes with targets and systems taken in turn."""
+    """Every example, the matrix of minors × modes with targets and systems in turn, and the oldest system."""
     for name in EXAMPLES:
         yield name, make_plan(find_resource("examples", name, "cluster.yaml"))
     with TemporaryDirectory() as folder:
@@ -73,6 +75,12 @@ def list_plans() -> Iterator[tuple[str, Plan]]:
                     + NODES
                 )
                 yield f"{minor}-{mode}", make_plan(path)
+        for mode in MODES:
+            version = newest_patch(OLD_MINOR)
+            path.write_text(
+                TEXT.format(version=version, mode=mode, os=OLD_SYSTEM, targets="[vmware]") + NODES
+            )
+            yield f"{OLD_SYSTEM}-{mode}", make_plan(path)
 
 
 def lower_all(folder: Path) -> dict[str, Seed]:

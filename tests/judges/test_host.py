@@ -13,7 +13,8 @@ import pytest
 
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
-from imagegen.model.cluster import Cluster, Cni, ImageMode, ProxyMode, Role
+from imagegen.model.cluster import Cluster, Cni, ImageMode, OperatingSystem, ProxyMode, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Component, Context
 from imagegen.plan.components import access, firewall, host
 from imagegen.plan.items import File, Item, Login, Origin, Phase, Port, Unit, UnitState
@@ -152,7 +153,7 @@ def items_of(tmp_path: Path, *components: Component, mode: ImageMode = ImageMode
 
 def test_sshd_reads_the_drop_in_and_lets_nobody_in_by_password(tmp_path: Path, sshd: Tool) -> None:
     drop_in = next(i for i in items_of(tmp_path, access) if isinstance(i, File))
-    assert drop_in.path == access.SSHD_DROP_IN
+    assert drop_in.path == SYSTEMS[OperatingSystem.DEBIAN_13].sshd_config
     key, config = tmp_path / "host_key", tmp_path / "sshd_config"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     distribution = "PasswordAuthentication yes\nPermitRootLogin yes\n"

@@ -10,9 +10,9 @@ from imagegen.model.compatibility import (
     IPTABLES_NFT_KNOWN,
     NFTABLES_STABLE,
     PAIR_RULES,
-    SYSTEMS,
     PairRule,
 )
+from imagegen.model.systems import SYSTEMS
 from imagegen.model.version import Version
 
 

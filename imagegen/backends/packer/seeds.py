@@ -25,7 +25,7 @@ def lower_seeds(system: System, os: OperatingSystem, user: str) -> dict[str, byt
             view = {"user": user, "packages": _PACKAGES}
             files["installer/preseed.cfg"] = render_prose("seeds", "preseed.cfg.j2", view)
         case Installer.KICKSTART:
-            view = {"user": user, "packages": _PACKAGES}
+            view = {"user": user, "packages": _PACKAGES, "environment": system.environment}
             files["installer/ks.cfg"] = render_prose("seeds", "ks.cfg.j2", view)
         case Installer.AUTOINSTALL:
             files["installer/user-data"] = "#cloud-config\n" + emit_yaml(_autoinstall(user))

@@ -35,6 +35,8 @@ class System:
     vmware_type: str
     gce_project: str
     gce_family: str
+    #: of the packages that Anaconda installs
+    environment: str = ""
 
 
 _HTTP = "http://{{ .HTTPIP }}:{{ .HTTPPort }}"
@@ -97,7 +99,13 @@ def _ubuntu(release: str, codename: str, point: str) -> System:
 
 
 def _oracle(
-    release: int, *, cloud: tuple[str, str], iso: tuple[str, str], vmware_type: str, gce: tuple[str, str]
+    release: int,
+    *,
+    cloud: tuple[str, str],
+    iso: tuple[str, str],
+    vmware_type: str,
+    gce: tuple[str, str],
+    environment: str,
 ) -> System:
     """Oracle publishes sums in prose, so each image comes with the one read there."""
     base = "https://yum.oracle.com"
@@ -114,6 +122,7 @@ def _oracle(
         vmware_type=vmware_type,
         gce_project=gce[0],
         gce_family=gce[1],
+        environment=environment,
     )
 
 
@@ -128,12 +137,14 @@ SYSTEMS: Mapping[OperatingSystem, System] = {
         iso=("u9/x86_64/OracleLinux-R7-U9-Server-x86_64-dvd.iso", ""),
         vmware_type="oraclelinux7-64",
         gce=("", ""),
+        environment="minimal",
     ),
     OperatingSystem.ORACLELINUX_9: _oracle(
         9,
         cloud=("u6/x86_64/OL9U6_x86_64-kvm-b265.qcow2", ""),
-        iso=("u6/x86_64/OracleLinux-R9-U6-x86_64-boot.iso", ""),
+        iso=("u6/x86_64/OracleLinux-R9-U6-x86_64-dvd.iso", ""),
         vmware_type="oraclelinux9-64",
         gce=("oracle-linux-cloud", "oracle-linux-9"),
+        environment="minimal-environment",
     ),
 }

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from imagegen.model.cluster import Node, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Login, Origin, Package, Phase, Port, Unit
 
 _NOTHING = Fragment()
-
-# Sorted before cloud-init's 50-cloud-init.conf: sshd keeps the first value that it reads.
-SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-imagegen.conf"
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     access = ctx.cluster.access
     login = Origin("component access", reason="access.user of the cluster file; the account has no password")
     ssh = Origin("component access", reason="people reach nodes by key only, never as root")
-    service = "sshd.service" if ctx.cluster.image.os.family == "rpm" else "ssh.service"
+    facts = SYSTEMS[ctx.cluster.image.os]
     return Fragment(
         (
             Login(
@@ -32,11 +30,11 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             File(
                 phase=Phase.BAKE,
                 origin=ssh,
-                path=SSHD_DROP_IN,
-                content=(_sshd_configuration(access.user),),
+                path=facts.sshd_config,
+                content=(_sshd_configuration(access.user, facts.sshd_head),),
                 mode="0600",
             ),
-            Unit(phase=Phase.BAKE, origin=ssh, name=service, content=None),
+            Unit(phase=Phase.BAKE, origin=ssh, name=facts.ssh_unit, content=None),
             Port(phase=Phase.BAKE, origin=ssh, first=22, last=22, protocol="tcp", purpose="ssh"),
         )
     )
@@ -46,9 +44,10 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     return _NOTHING
 
 
-def _sshd_configuration(user: str) -> str:
+def _sshd_configuration(user: str, head: tuple[str, ...]) -> str:
     return "\n".join(
         [
+            *head,
             "PermitRootLogin no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from imagegen.emit import emit_unit
 from imagegen.model.cluster import Cluster, Cni, Node, ProxyMode, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Origin, Package, Phase, Port, Unit, UnitState
 from imagegen.plan.sandbox import list_sandbox
@@ -73,9 +74,10 @@ def emit_ruleset(cluster: Cluster, roles: tuple[Role, ...], ports: Sequence[Port
             clients = f"{cluster.network.nodes}, {cluster.network.pods}"
             rules.append(f"ip saddr {{ {clients} }} ip daddr {cluster.network.services} accept")
     rules += [rule for port in ports for rule in _emit_port(port)]
-    chains = [_emit_chain("input", rules)]
+    priority = "filter" if SYSTEMS[cluster.image.os].has_named_priorities else "0"
+    chains = [_emit_chain("input", priority, rules)]
     if not pods:
-        chains.append(_emit_chain("forward", ()))
+        chains.append(_emit_chain("forward", priority, ()))
     return f"table {_TABLE}\ndelete table {_TABLE}\n\ntable {_TABLE} {{\n" + "\n".join(chains) + "}\n"
 
 
@@ -90,8 +92,8 @@ _ALWAYS = (
 )
 
 
-def _emit_chain(hook: str, rules: Iterable[str]) -> str:
-    head = f"type filter hook {hook} priority filter; policy drop;"
+def _emit_chain(hook: str, priority: str, rules: Iterable[str]) -> str:
+    head = f"type filter hook {hook} priority {priority}; policy drop;"
     return f"\tchain {hook} {{\n" + "".join(f"\t\t{line}\n" for line in (head, *rules)) + "\t}\n"
 
 

@@ -9,7 +9,8 @@ from pathlib import PurePath
 
 from imagegen.emit import emit_unit
 from imagegen.model.cluster import Cluster, Cni, ImageMode, Node, ProxyMode, Role, Target
-from imagegen.model.compatibility import CONNTRACK_MERGED_KERNEL, SYSTEMS
+from imagegen.model.compatibility import CONNTRACK_MERGED_KERNEL
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     File,
@@ -39,7 +40,7 @@ _DAEMONS = (
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
-    items = [*_plan_clock(cluster), *_plan_swap(cluster), *_plan_packages(cluster)]
+    items = [*_plan_clock(cluster), *_plan_swap(cluster), *_plan_selinux(cluster), *_plan_packages(cluster)]
     if Role.WORKER in roles:
         items += _plan_pod_network(cluster)
     return Fragment(tuple(items))
@@ -54,15 +55,15 @@ def _origin(reason: str) -> Origin:
 
 
 def _plan_clock(cluster: Cluster) -> list[Item]:
-    is_rpm = cluster.image.os.family == "rpm"
-    service = "chronyd.service" if is_rpm else "chrony.service"
+    facts = SYSTEMS[cluster.image.os]
+    service = facts.time_unit
     clock = _origin("certificates and leases need a clock that is right before etcd and the kubelet start")
     return [
         Package(phase=Phase.BAKE, origin=clock, name="chrony"),
         File(
             phase=Phase.BAKE,
             origin=clock,
-            path="/etc/chrony.conf" if is_rpm else "/etc/chrony/chrony.conf",
+            path=facts.time_config,
             content=(emit_chrony(cluster),),
         ),
         Unit(phase=Phase.BAKE, origin=clock, name=service, content=None),
@@ -79,9 +80,12 @@ def _plan_clock(cluster: Cluster) -> list[Item]:
                 f"boot waits at most {CLOCK_WAIT_SECONDS} s for it, so that it ends without time servers too"
             ),
             name="imagegen-time-sync.service",
-            content=_time_sync_unit(service, "chrony" if is_rpm else "_chrony"),
+            content=_time_sync_unit(service, facts.time_user),
         ),
     ]
+
+
+_DHCP_SOURCES = ("# time servers that DHCP names", "sourcedir /run/chrony-dhcp")
 
 
 def emit_chrony(cluster: Cluster) -> str:
@@ -92,8 +96,7 @@ def emit_chrony(cluster: Cluster) -> str:
     return "\n".join(
         [
             *_list_time_sources(cluster),
-            "# time servers that DHCP names",
-            "sourcedir /run/chrony-dhcp",
+            *(_DHCP_SOURCES if SYSTEMS[cluster.image.os].has_time_folder else ()),
             "driftfile /var/lib/chrony/drift",
             "makestep 1.0 3",
             "rtcsync",
@@ -108,9 +111,7 @@ def _list_time_sources(cluster: Cluster) -> list[str]:
     if cluster.network.ntp_servers:
         return [f"server {server} iburst" for server in cluster.network.ntp_servers]
     sources = ["server metadata.google.internal iburst prefer"] if Target.GCE in cluster.targets else []
-    vendor = cluster.image.os.value.partition("-")[0]
-    pool = f"2.{vendor}.pool.ntp.org" if vendor in {"debian", "ubuntu"} else "pool.ntp.org"
-    return [*sources, f"pool {pool} iburst maxsources 4"]
+    return [*sources, f"pool {SYSTEMS[cluster.image.os].time_pool} iburst maxsources 4"]
 
 
 def _time_sync_unit(service: str, user: str) -> str:
@@ -185,6 +186,51 @@ def _plan_swap(cluster: Cluster) -> list[Item]:
     if cluster.image.mode is ImageMode.GOLDEN:
         return [mask]
     return [mask, Unit(phase=Phase.BAKE, origin=origin, name="imagegen-swap-off.service", content=unit)]
+
+
+def _plan_selinux(cluster: Cluster) -> list[Item]:
+    """SELinux watches and lets pass, where there is one: no policy knows our paths."""
+    path = SYSTEMS[cluster.image.os].selinux
+    if path is None:
+        return []
+    origin = _origin(
+        "SELinux logs what its policy would refuse; that policy knows none of the daemons' places"
+    )
+    items: list[Item] = [
+        File(
+            phase=Phase.BAKE,
+            origin=origin,
+            path=path,
+            content=("SELINUX=permissive\nSELINUXTYPE=targeted\n",),
+        )
+    ]
+    if cluster.image.mode is ImageMode.STOCK:
+        items.append(Unit(phase=Phase.BAKE, origin=origin, name=_SELINUX_UNIT, content=_emit_selinux_unit()))
+    return items
+
+
+_SELINUX_UNIT = "imagegen-selinux.service"
+
+
+def _emit_selinux_unit() -> str:
+    """A stock image has read its own setting before cloud-init wrote ours."""
+    return emit_unit(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", "Let SELinux watch only"),
+                    ("ConditionSecurity", "selinux"),
+                    ("Before", _DAEMONS),
+                ],
+            ),
+            (
+                "Service",
+                [("Type", "oneshot"), ("RemainAfterExit", "yes"), ("ExecStart", "/usr/sbin/setenforce 0")],
+            ),
+            ("Install", [("WantedBy", "multi-user.target")]),
+        ]
+    )
 
 
 def _plan_packages(cluster: Cluster) -> list[Item]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from imagegen.model.cluster import Cluster, ImageMode, Node, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import Fragment, Item, Origin, Phase, Symlink, Unit, UnitState
 
@@ -41,7 +42,7 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
 
 
 def _plan_masks(cluster: Cluster) -> list[Item]:
-    if cluster.image.mode is not ImageMode.GOLDEN or cluster.image.os.family != "debian":
+    if cluster.image.mode is not ImageMode.GOLDEN or not SYSTEMS[cluster.image.os].has_own_base:
         return []
     items: list[Item] = [
         Unit(phase=Phase.BAKE, origin=_origin(reason), name=name, content=None, state=UnitState.MASKED)

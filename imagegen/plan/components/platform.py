@@ -19,6 +19,7 @@ from imagegen.model.cluster import (
     Role,
     Target,
 )
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import File, Fragment, Item, Origin, Package, Phase, Symlink, Unit, UnitState
 
@@ -74,7 +75,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
-    if cluster.image.mode is not ImageMode.GOLDEN or cluster.image.os.family != "debian":
+    if cluster.image.mode is not ImageMode.GOLDEN or not SYSTEMS[cluster.image.os].has_own_base:
         return _NOTHING
     return Fragment((*_plan_packages(cluster), *_plan_cloud_init(cluster), *_plan_network()))
 

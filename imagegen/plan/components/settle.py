@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from imagegen.emit import emit_unit
 from imagegen.model.cluster import ImageMode, Node, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.components import preload
 from imagegen.plan.components.first_boot import PROGRAMS, program
@@ -25,7 +26,7 @@ _WRITABLE = ("ReadWritePaths", "/var/lib/cloud -/var/lib/containerd -/var/lib/im
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Every golden image that we make; a stock image has a unit that goes on where it stopped."""
     image = ctx.cluster.image
-    if image.mode is not ImageMode.GOLDEN or image.os.family != "debian":
+    if image.mode is not ImageMode.GOLDEN or not SYSTEMS[image.os].has_own_base:
         return Fragment()
     has_images = bool(preload.plan_role(ctx, roles).items)
     return Fragment(
