@@ -15,7 +15,6 @@ from imagegen.model.compatibility import (
 from imagegen.model.systems import SYSTEMS
 from imagegen.model.version import Version
 
-
 IPVS = frozenset({ProxyMode.IPVS})
 
 
