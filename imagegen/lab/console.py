@@ -19,6 +19,7 @@ _TROUBLE = re.compile(
     r"|Cannot open access to console, the root account is locked"
     r"|(?:ALERT!|Gave up waiting for root)"
     r"|No bootable device"
+    r"|Unable to find a medium containing a live file system"
     r"|error: (?:no such (?:device|partition)|unknown filesystem|disk .* not found)"
     r"|grub rescue>"
     r"|BdsDxe: No bootable option"

@@ -206,7 +206,11 @@ def _build_disk(number: int, disk: Disk) -> list[str]:
         options += ",cache=unsafe"
     if disk.snapshot:
         options += ",snapshot=on"
-    return ["-drive", options, "-device", f"{disk.device},drive=disk{number},bootindex={number}"]
+    device = f"{disk.device},drive=disk{number},bootindex={number}"
+    if disk.device.startswith("ide-"):
+        # a SATA port takes one disk, and QEMU would offer the first port to all of them
+        device += f",bus=ide.{number}"
+    return ["-drive", options, "-device", device]
 
 
 def _build_nic(number: int, nic: Nic) -> list[str]:

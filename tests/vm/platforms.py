@@ -14,9 +14,8 @@ ENVIRONMENT = "http://schemas.dmtf.org/ovf/environment/1"
 
 
 def render_ovf_environment(properties: dict[str, str]) -> bytes:
-    """The document of DSP0243 section 11, as ESXi writes it."""
+    """The document of DSP0243 section 11; its attributes have the namespace, too, as ESXi writes them."""
     ET.register_namespace("oe", ENVIRONMENT)
-    ET.register_namespace("", ENVIRONMENT)
     root = ET.Element(f"{{{ENVIRONMENT}}}Environment", {f"{{{ENVIRONMENT}}}id": ""})
     platform = ET.SubElement(root, f"{{{ENVIRONMENT}}}PlatformSection")
     for tag, text in (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ TOOLS = (
 )
 
 _ESP_BYTES = 8 * MIB
+_YEAR_SECONDS = 365 * 86400
 _MODULES = (
     "iso9660",
     "search",
@@ -90,7 +92,7 @@ def build_iso(
     early = _render_early_config(label)
     make_grub_image(runner, "i386-pc-eltorito", early, _BIOS_MODULES, tree / "boot/grub/bios.img")
     esp = _build_efi_loader(runner, label, image_id, work, epoch)
-    stamp = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S00")
+    stamp = _make_stamp(image_id, epoch)
     argv = [
         "xorriso",
         "-as",
@@ -118,6 +120,16 @@ def build_iso(
         runner.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
     finally:
         shutil.rmtree(tree)
+
+
+def _make_stamp(image_id: str, epoch: int) -> str:
+    """The medium's date, which is also its UUID.
+
+    live-boot looks at one medium of each UUID (9990-misc-helpers.sh, devices-already-tried-to-mount): with
+    the epoch itself an image would be passed over for a seed that happens to be found first.
+    """
+    before = uuid.UUID(derive_uuid(image_id, "iso/date")).int % _YEAR_SECONDS + 1
+    return datetime.fromtimestamp(epoch - before, UTC).strftime("%Y%m%d%H%M%S00")
 
 
 def _render_config(seed: Mapping[str, bytes] | None) -> str:
