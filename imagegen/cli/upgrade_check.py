@@ -14,7 +14,7 @@ from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import Report
 from imagegen.emit import emit_json
 from imagegen.errors import UsageError
-from imagegen.kubernetes.upgrade import Change, Effect, Step, plan_upgrade
+from imagegen.kubernetes.upgrade import Change, Effect, Step, list_untouched, plan_upgrade
 from imagegen.model.cluster import Cluster
 from imagegen.model.version import Version, parse_version
 
@@ -58,6 +58,10 @@ def command(
         terminal.data(emit_json([_as_dict(step, everything) for step in steps]))
     else:
         terminal.data("".join(_render(step, everything) for step in steps))
+        stays = list_untouched(model, steps)
+        if stays:
+            names = ", ".join(f"{component} {item}" for component, item in stays)
+            terminal.data(f"stays as it is: {names}\n")
         yours = [change for step in steps for change in step.changes if change.concerns_the_user]
         terminal.say(f"{model.name}: {len(steps)} steps, {len(yours)} changes to what the cluster file names")
     if new_file is not None:

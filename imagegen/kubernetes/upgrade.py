@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from imagegen.errors import UsageError
 from imagegen.kubernetes.flags import find_flag
-from imagegen.kubernetes.gates import GateRow, all_rows
+from imagegen.kubernetes.gates import GateRow, all_rows, load_gates
 from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
 from imagegen.model.cluster import Cluster
 from imagegen.model.version import Version, parse_version
@@ -74,6 +74,22 @@ def plan_upgrade(cluster: Cluster, target: Version) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def list_untouched(cluster: Cluster, steps: Iterable[Step]) -> tuple[tuple[str, str], ...]:
+    """(component, item) of what the user names in ``extra_args`` and that no step changes, sorted."""
+    changed = {(change.path, change.item) for step in steps for change in step.changes}
+    named = {
+        (component, item): path
+        for (component, item), path in _name_user_items(cluster)
+        if path in _places(cluster)
+    }
+    return tuple(sorted(pair for pair, path in named.items() if (path, pair[1]) not in changed))
+
+
+def _places(cluster: Cluster) -> frozenset[str]:
+    args = cluster.kubernetes.extra_args
+    return frozenset(f"kubernetes.extra_args.{owner}.{name}" for owner, flags in args for name, _ in flags)
+
+
 def _name_user_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]]:
     """What the user names, as (component, item), and its place in the cluster file."""
     for component, flags in cluster.kubernetes.extra_args:
@@ -97,16 +113,17 @@ def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Cha
             continue
         for effect, says in _effects_of(row, minor):
             told.add((row.component, row.item))
-            yield Change(
-                minor=minor,
-                component=row.component,
-                item=row.item,
-                effect=effect,
-                says=says,
-                instead=row.replacement,
-                evidence=row.evidence,
-                path=_find_path(row, named),
-            )
+            for component, path in _find_places(row, named):
+                yield Change(
+                    minor=minor,
+                    component=component,
+                    item=row.item,
+                    effect=effect,
+                    says=says,
+                    instead=row.replacement,
+                    evidence=row.evidence,
+                    path=path,
+                )
     for (component, item), path in named.items():
         if item.startswith("--") and (component, item) not in told and ("all", item) not in told:
             yield from _list_quiet(minor, component, item, path)
@@ -121,9 +138,15 @@ def _effects_of(row: GateRow, minor: str) -> Iterator[tuple[Effect, str]]:
         yield Effect.CHANGED, row.change
 
 
-def _find_path(row: GateRow, named: dict[tuple[str, str], str]) -> str:
+def _find_places(row: GateRow, named: dict[tuple[str, str], str]) -> list[tuple[str, str]]:
+    """(component, path): what holds for all components concerns each that the user names it for."""
     if row.component == "all":
-        return next((path for (_, item), path in named.items() if item == row.item and path), "")
+        places = [(component, path) for (component, item), path in named.items() if item == row.item and path]
+        return places or [(row.component, "")]
+    return [(row.component, _find_path(row, named))]
+
+
+def _find_path(row: GateRow, named: dict[tuple[str, str], str]) -> str:
     # a gate or an API of the cluster may be named for any of its components
     paths = [p for (component, item), p in named.items() if p and item == row.item]
     return named.get((row.component, row.item), "") or (paths[0] if paths and row.kind == "gate" else "")
@@ -137,12 +160,23 @@ def _list_quiet(minor: str, component: str, item: str, path: str) -> Iterator[Ch
         return
     if flag is None or component == "etcd":
         return
-    common = {"minor": minor, "component": component, "item": item, "path": path}
     number = parse_version(f"{minor}.0")
+    effect = None
     if flag.last is not None and flag.last.minor + 1 == number.minor:
-        yield Change(**common, effect=Effect.REMOVED)
+        effect = Effect.REMOVED
     elif flag.deprecated is not None and flag.deprecated == number:
-        yield Change(**common, effect=Effect.DEPRECATED)
+        effect = Effect.DEPRECATED
+    if effect is not None:
+        instead = f"its field in the {component}'s file" if _has_file(component, number) else ""
+        yield Change(minor=minor, component=component, item=item, effect=effect, path=path, instead=instead)
+
+
+def _has_file(component: str, version: Version) -> bool:
+    """Whether the component reads a configuration file in this version, which its flags move to."""
+    try:
+        return load_gates(version).has(component, "--config")
+    except KeyError:
+        return False
 
 
 def _compare_companions(old: Version, new: Version) -> tuple[tuple[str, str, str], ...]:

@@ -38,6 +38,7 @@ def test_the_new_cluster_file_is_the_old_one_without_what_is_gone(old: Path, ima
     assert done.code == 0, done.err
     assert "kubelet --network-plugin removed (kubernetes.extra_args.kubelet.network-plugin)" in done.out
     assert "16 steps" in done.err
+    assert done.out.splitlines()[-1] == "stays as it is: kubelet --max-pods"
     assert new.read_text() == TEXT.replace("1.20.2", "1.36.4").replace("      network-plugin: cni\n", "")
     assert imagegen("check", new).code == 0
     assert imagegen("upgrade-check", old, "--to", "1.36.4", "--write", new).code == 2
