@@ -10,7 +10,7 @@ from imagegen.emit import emit_yaml
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.tls import insecure_port_arguments, serving_arguments
-from imagegen.model.cluster import Cluster, Role
+from imagegen.model.cluster import BootstrapMethod, Cluster, Role
 from imagegen.pki import paths
 
 COMPONENT = "kube-apiserver"
@@ -20,6 +20,8 @@ ETCD_CLIENT_PORT = 2379
 AUDIT_POLICY = f"{paths.KUBERNETES}/audit-policy.yaml"
 AUDIT_DIRECTORY = "/var/log/kubernetes"
 AUTHENTICATION_CONFIG = f"{paths.KUBERNETES}/authentication.yaml"
+#: the tokens of ``bootstrap.method: token-file``
+TOKEN_FILE = f"{paths.KUBERNETES}/token.csv"
 ENCRYPTION_CONFIG = f"{paths.KUBERNETES}/encryption.yaml"
 #: ETCD_SERVERS and GOAWAY_CHANCE: what depends on the list of nodes
 ENVIRONMENT = f"{paths.KUBERNETES}/kube-apiserver.env"
@@ -59,7 +61,7 @@ def apiserver_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         "v": "2",
         **insecure_port_arguments(gates, COMPONENT, "insecure-port"),
         **gates.keep_known(COMPONENT, serving_arguments(paths.APISERVER, extra)),
-        **_authentication_arguments(gates),
+        **_authentication_arguments(cluster, gates),
         **_admission_arguments(gates),
         **_audit_arguments(gates),
         **_etcd_arguments(),
@@ -88,9 +90,12 @@ def _without_conflicts(
     return ours
 
 
-def _authentication_arguments(gates: Gates) -> dict[str, str]:
-    tokens = gates.choose(COMPONENT, "--enable-bootstrap-token-auth", "--experimental-bootstrap-token-auth")
-    flags = {tokens.removeprefix("--"): "true"}
+def _authentication_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
+    if cluster.bootstrap.method is BootstrapMethod.TOKEN_FILE:
+        flags = {"token-auth-file": TOKEN_FILE}
+    else:
+        name = gates.choose(COMPONENT, "--enable-bootstrap-token-auth", "--experimental-bootstrap-token-auth")
+        flags = {name.removeprefix("--"): "true"}
     if limits_anonymous(gates):
         return flags | {"authentication-config": AUTHENTICATION_CONFIG}
     return flags | {"anonymous-auth": "false"}

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from imagegen.diagnostics import Report, register_code
 from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.flags import find_flag, list_flags
+from imagegen.kubernetes.flannel import uses_etcd_v2
 from imagegen.kubernetes.gates import GateRow, Gates, State
-from imagegen.model.cluster import Cluster, Runtime
+from imagegen.model.cluster import Cluster, Cni, Runtime
 from imagegen.model.compatibility import IMPOSSIBLE_PAIR
 
 UNKNOWN_FLAG = register_code(
@@ -46,6 +47,21 @@ def check_companions(cluster: Cluster, gates: Gates, report: Report) -> None:
             cluster.span_of("runtime") or cluster.span_of("kubernetes.version"),
             hint=f"containerd {last.minor_text} is the last that serves it; CRI v1 came with Kubernetes 1.23",
             path="runtime",
+        )
+
+
+def check_flannel(cluster: Cluster, gates: Gates, report: Report) -> None:
+    """Whether flannel and etcd have a version of etcd's API in common (IMG125)."""
+    if cluster.network.cni is not Cni.FLANNEL_ETCD or not uses_etcd_v2(gates):
+        return
+    if gates.state("etcd", "--enable-v2") is State.REMOVED:
+        flannel, etcd = gates.version_of("flannel"), gates.version_of("etcd")
+        report.error(
+            IMPOSSIBLE_PAIR,
+            f"flannel {flannel} speaks version 2 of etcd's API, which etcd {etcd} no longer serves",
+            cluster.span_of("network.cni"),
+            hint="use cni: flannel, or a newer Kubernetes with its newer flannel",
+            path="network.cni",
         )
 
 

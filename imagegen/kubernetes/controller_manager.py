@@ -7,13 +7,14 @@ from datetime import timedelta
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.tls import delegated_serving_arguments, serving_arguments
-from imagegen.model.cluster import Cluster, Cni
+from imagegen.model.cluster import BootstrapMethod, Cluster, Cni
 from imagegen.pki import paths
 
 COMPONENT = "kube-controller-manager"
 
-#: without the built-in approver: csr-approver signs off certificate requests, and more strictly
-CONTROLLERS = "*,bootstrapsigner,tokencleaner"
+#: for bootstrap tokens that are Secrets; off unless named
+TOKEN_CONTROLLERS = "bootstrapsigner,tokencleaner"  # noqa: S105
+#: left out: csr-approver signs off certificate requests, and more strictly
 BUILT_IN_APPROVER = "csrapproving"
 
 
@@ -22,12 +23,13 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
     network = cluster.network
     kubeconfig = paths.CONTROLLER_MANAGER_KUBECONFIG
-    controllers = CONTROLLERS
+    has_tokens = cluster.bootstrap.method is BootstrapMethod.TOKEN
+    controllers = f"*,{TOKEN_CONTROLLERS}" if has_tokens else "*"
     if gates.has(COMPONENT, f"controller {BUILT_IN_APPROVER}"):
         controllers += f",-{BUILT_IN_APPROVER}"
     ours = {
-        # with bridge a node's range follows from its address
-        "allocate-node-cidrs": "false" if network.cni is Cni.BRIDGE else "true",
+        # with bridge a node's range follows from its address, with flannel-etcd flannel itself hands it out
+        "allocate-node-cidrs": "false" if network.cni in (Cni.BRIDGE, Cni.FLANNEL_ETCD) else "true",
         "cluster-cidr": str(network.pods),
         "cluster-name": cluster.name,
         "cluster-signing-cert-file": paths.CA,

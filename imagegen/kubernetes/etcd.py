@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen.kubernetes.config_fields import apply_flags
+from imagegen.kubernetes.flannel import uses_etcd_v2
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.tls import CIPHER_SUITES, ETCD_MINIMUM
-from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.model.cluster import Cluster, Cni, Node, Role
 from imagegen.pki import paths
 
 COMPONENT = "etcd"
@@ -41,6 +42,7 @@ def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]
         "client-transport-security": _transport_security(paths.ETCD_SERVER),
         "peer-transport-security": _transport_security(paths.ETCD_PEER),
         **_compaction(gates),
+        **_version_2(cluster, gates),
         "quota-backend-bytes": 8 * _GIB,
         "snapshot-count": 10000,
         "strict-reconfig-check": True,
@@ -69,6 +71,12 @@ def _compaction(gates: Gates) -> dict[str, Any]:
     if gates.has(COMPONENT, "--auto-compaction-mode"):
         return {"auto-compaction-mode": "periodic", "auto-compaction-retention": "8h"}
     return {"auto-compaction-retention": 8}
+
+
+def _version_2(cluster: Cluster, gates: Gates) -> dict[str, bool]:
+    """Version 2 of the API beside version 3, for a flannel that knows no other."""
+    wanted = cluster.network.cni is Cni.FLANNEL_ETCD and uses_etcd_v2(gates)
+    return {"enable-v2": True} if wanted and gates.is_changed(COMPONENT, "--enable-v2") else {}
 
 
 def initial_cluster(cluster: Cluster) -> str:

@@ -1,7 +1,7 @@
 """What exists in which version: flags, fields, APIs, admission plug-ins, feature gates, labels.
 
 Reads the table ``gates.csv`` beside this module. Versions are those of Kubernetes, except in the rows of
-``etcd`` and ``containerd``, which carry their own. Components ask here instead of comparing versions.
+``COMPANIONS``, which carry their own. Components ask here instead of comparing versions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from imagegen.kubernetes.releases import load_releases
 from imagegen.model.version import Version, parse_version
 
 _TABLE = Path(__file__).with_name("gates.csv")
+#: the components whose rows carry versions of their own
+COMPANIONS = ("etcd", "containerd", "flannel")
 
 
 class State(enum.StrEnum):
@@ -71,7 +73,7 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """The table as one Kubernetes version sees it; ``companions`` are the versions of etcd and containerd."""
+    """The table as one Kubernetes version sees it; ``companions`` are the versions of ``COMPANIONS``."""
 
     version: Version
     companions: Mapping[str, Version]
@@ -129,7 +131,7 @@ class Gates:
 def load_gates(version: Version) -> Gates:
     """The table for one Kubernetes version; raises UsageError when its minor is not known."""
     releases = load_releases(version)
-    companions = {name: parse_version(releases.version(name)) for name in ("etcd", "containerd")}
+    companions = {name: parse_version(releases.version(name)) for name in COMPANIONS}
     return Gates(version=version, companions=companions)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.containerd import CNI_BINARIES, CNI_CONFIGURATION
+from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.gates import Gates, State
+from imagegen.kubernetes.releases import load_releases
 from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
 from imagegen.model.cluster import Cluster, Runtime
 from imagegen.model.systems import SYSTEMS
@@ -66,7 +68,11 @@ def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
 
 def _runtime_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
     if cluster.runtime is Runtime.DOCKER:
-        return {"network-plugin": "cni", "cni-bin-dir": CNI_BINARIES, "cni-conf-dir": CNI_CONFIGURATION}
+        pause = {"pod-infra-container-image": load_releases(gates.version).image("pause")}
+        if has_docker_network(cluster):
+            return pause
+        cni = {"network-plugin": "cni", "cni-bin-dir": CNI_BINARIES, "cni-conf-dir": CNI_CONFIGURATION}
+        return cni | pause
     flags = {}
     if not gates.has(COMPONENT, "KubeletConfiguration.containerRuntimeEndpoint"):
         flags["container-runtime-endpoint"] = RUNTIME_ENDPOINT

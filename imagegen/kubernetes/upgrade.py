@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from imagegen.errors import UsageError
 from imagegen.kubernetes.flags import find_flag
+from imagegen.kubernetes.gates import COMPANIONS as OWN_VERSIONS
 from imagegen.kubernetes.gates import GateRow, all_rows, load_gates
 from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
 from imagegen.model.cluster import Cluster
@@ -109,7 +110,7 @@ def _name_user_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]]:
 def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Change]:
     told = set()
     for row in all_rows():
-        if row.component in ("etcd", "containerd"):
+        if row.component in OWN_VERSIONS:
             continue
         for effect, says in _effects_of(row, minor):
             told.add((row.component, row.item))

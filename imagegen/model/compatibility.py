@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import BootstrapMethod, KeyAlgorithm, ProxyMode, Runtime
+from imagegen.model.cluster import BootstrapMethod, Cni, KeyAlgorithm, ProxyMode, Runtime
 from imagegen.model.systems import SYSTEMS
 
 IMPOSSIBLE_PAIR = register_code(
@@ -136,11 +136,26 @@ PAIR_RULES: tuple[PairRule, ...] = (
         hint="use a newer operating system",
     ),
     PairRule(
+        at="network.cni",
+        when={"network.cni": frozenset({Cni.FLANNEL_ETCD})},
+        message="cni flannel-etcd gives every node with pods a key that opens all of etcd, Secrets included",
+        hint="use flannel, which asks the API server instead",
+        severity=Severity.WARNING,
+    ),
+    PairRule(
         at="bootstrap.method",
         when={"bootstrap.method": frozenset({BootstrapMethod.TOKEN})},
         last=7,
         message="bootstrap tokens are experimental before Kubernetes 1.8, got {version}",
         hint="use token-file",
+        severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="bootstrap.method",
+        when={"bootstrap.method": frozenset({BootstrapMethod.TOKEN_FILE})},
+        first=8,
+        message="tokens in a file never expire: bootstrap.token_lifetime has no meaning for them",
+        hint="use token, whose tokens are Secrets with an end",
         severity=Severity.WARNING,
     ),
     PairRule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from imagegen.model.cluster import BootstrapMethod, Cni, Layout, Runtime
+from imagegen.model.cluster import Cni, Layout
 
 #: every Kubernetes minor that the model knows (major 1)
 KNOWN_MINORS = range(6, 38)
@@ -19,7 +19,5 @@ FIRST_WHOLE_MINOR = 20
 #: model path → the values that this release renders; a path that is not here has no limit
 RENDERED: dict[str, frozenset[StrEnum]] = {
     "kubernetes.layout": frozenset({Layout.SYSTEMD}),
-    "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL}),
-    "runtime": frozenset({Runtime.CONTAINERD}),
-    "bootstrap.method": frozenset({BootstrapMethod.TOKEN}),
+    "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL, Cni.FLANNEL_ETCD}),
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.content import Content
-from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.model.cluster import Cluster, Cni, Node, Role
 from imagegen.pki import kubeconfigs, spec
 from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, LOOPBACK, Subject
 
@@ -52,6 +52,7 @@ def list_edges(cluster: Cluster) -> Iterator[Edge]:
     """The edges in the order in which a cluster needs them: etcd, API server, everything that talks to it."""
     masters = cluster.nodes_with(Role.MASTER)
     yield from _list_etcd_edges(cluster)
+    yield from _list_flannel_edges(cluster)
     for number, master in enumerate(masters):
         yield from _list_local_edges(cluster, master)
         yield from _list_endpoint_edges(cluster, master, number)
@@ -106,6 +107,27 @@ def _list_etcd_edges(cluster: Cluster) -> Iterator[Edge]:
                 subject=Subject(subject),
                 source=str(LOOPBACK),
             )
+
+
+def _list_flannel_edges(cluster: Cluster) -> Iterator[Edge]:
+    """flanneld of each node at some etcd member, where it keeps its subnets there."""
+    members = cluster.nodes_with(Role.ETCD)
+    if cluster.network.cni is not Cni.FLANNEL_ETCD or not members:
+        return
+    nodes = [node for node in cluster.nodes if node.has(Role.MASTER) or node.has(Role.WORKER)]
+    for number, node in enumerate(nodes):
+        member = members[number % len(members)]
+        yield Edge(
+            client=f"flanneld@{node.name}",
+            server=f"etcd@{member.name}:2379",
+            hosts=(_address(member),),
+            pair=f"nodes/{member.name}/etcd-server",
+            trust=ETCD_CA,
+            client_pair=f"nodes/{node.name}/flannel",
+            client_trust=ETCD_CA,
+            subject=spec.FLANNEL_SUBJECT,
+            source=_address(node),
+        )
 
 
 def _list_local_edges(cluster: Cluster, master: Node) -> Iterator[Edge]:

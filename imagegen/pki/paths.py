@@ -28,6 +28,10 @@ ETCD_SERVER = f"{ETCD_PKI}/server"
 ETCD_PEER = f"{ETCD_PKI}/peer"
 ETCD_HEALTHCHECK_CLIENT = f"{ETCD_PKI}/healthcheck-client"
 
+FLANNEL = "/etc/flannel"
+FLANNEL_ETCD_CA = f"{FLANNEL}/pki/etcd-ca.crt"
+FLANNEL_ETCD_CLIENT = f"{FLANNEL}/pki/etcd-client"  # root: flanneld changes routes and the packet filter
+
 CONTROLLER_MANAGER_KUBECONFIG = f"{KUBERNETES}/controller-manager.kubeconfig"
 SCHEDULER_KUBECONFIG = f"{KUBERNETES}/scheduler.kubeconfig"
 KUBE_PROXY_KUBECONFIG = f"{KUBERNETES}/kube-proxy.kubeconfig"

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from ipaddress import IPv4Address
 
-from imagegen.model.cluster import Cluster, KeyAlgorithm, Node, Role
+from imagegen.model.cluster import Cluster, Cni, KeyAlgorithm, Node, Role
 from imagegen.pki import paths
 
 #: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
@@ -98,6 +98,7 @@ SCHEDULER_SUBJECT = Subject("system:kube-scheduler")
 KUBE_PROXY_SUBJECT = Subject("system:kube-proxy", "system:node-proxier")
 CSR_APPROVER_SUBJECT = Subject("imagegen:csr-approver")
 FIRST_BOOT_SUBJECT = Subject("imagegen:first-boot", "system:masters")
+FLANNEL_SUBJECT = Subject("flannel")
 KUBELET_CLIENT_SUBJECT = Subject("kube-apiserver-kubelet-client")
 FRONT_PROXY_SUBJECT = Subject("front-proxy-client")
 
@@ -114,6 +115,8 @@ class _Leaf:
     names: Callable[[Cluster, Node], tuple[tuple[str, ...], tuple[IPv4Address, ...]]]
     placement: Placement | None
     why: str
+    #: only with this pod network; None: with all
+    cni: Cni | None = None
 
 
 def _no_names(_cluster: Cluster, _node: Node) -> tuple[tuple[str, ...], tuple[IPv4Address, ...]]:
@@ -225,6 +228,14 @@ _LEAVES: tuple[_Leaf, ...] = (
         Placement(paths.ETCD_HEALTHCHECK_CLIENT, "root"),
         "health checks and etcdctl on the member itself",
     ),
+    *(
+        _Leaf(
+            "flannel", roles, ETCD_CA, FLANNEL_SUBJECT, _CLIENT, _no_names,
+            Placement(paths.FLANNEL_ETCD_CLIENT, "root"),
+            "flanneld keeps the pod ranges of the nodes in etcd", Cni.FLANNEL_ETCD,
+        )
+        for roles in (_M, (Role.WORKER,))
+    ),
 )  # fmt: skip
 
 
@@ -252,13 +263,17 @@ def service_account_algorithm(cluster: Cluster) -> KeyAlgorithm:
 
 
 @cache
-def _select_leaves(roles: tuple[Role, ...]) -> tuple[_Leaf, ...]:
-    return tuple(leaf for leaf in _LEAVES if all(role in roles for role in leaf.roles))
+def _select_leaves(roles: tuple[Role, ...], cni: Cni) -> tuple[_Leaf, ...]:
+    """Each leaf once, though several of its rows may fit."""
+    found = (
+        leaf for leaf in _LEAVES if all(role in roles for role in leaf.roles) and leaf.cni in (None, cni)
+    )
+    return tuple({leaf.name: leaf for leaf in found}.values())
 
 
 def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     """The leaf certificates of one node; none for a node that is only worker, lb or base."""
-    for leaf in _select_leaves(node.roles):
+    for leaf in _select_leaves(node.roles, cluster.network.cni):
         dns_names, addresses = leaf.names(cluster, node)
         yield CertificateSpec(
             name=f"nodes/{node.name}/{leaf.name}",

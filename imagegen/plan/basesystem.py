@@ -63,6 +63,8 @@ _UNITS = _words(
 )
 _PACKAGE_UNITS = {
     "chrony": ("chrony.service", "chronyd.service", "chrony-wait.service", "chronyd-restricted.service"),
+    **dict.fromkeys(("docker.io", "docker-ce"), ("docker.service", "docker.socket", "containerd.service")),
+    "docker-engine": ("docker.service",),
     "haproxy": ("haproxy.service",),
     "nftables": ("nftables.service",),
     "openssh-server": ("ssh.service", "ssh.socket", "sshd.service", "sshd-keygen.target"),
@@ -74,7 +76,8 @@ _GENERATED = (".mount", ".swap", ".device", ".automount")
 OUR_UNITS = _words(
     """
     containerd.service csr-approver.service docker.service etcd.service flanneld.service haproxy.service
-    imagegen-await-api.service imagegen-first-boot.service kube-apiserver.service
+    imagegen-await-api.service imagegen-first-boot.service imagegen-flannel-network.service
+    kube-apiserver.service
     kube-controller-manager.service
     kube-proxy.service kube-scheduler.service kubelet.service nftables.service chrony.service
     chronyd.service

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from imagegen.diagnostics import Report, Span
-from imagegen.kubernetes.check import check_companions, check_extra_args
+from imagegen.kubernetes.check import check_companions, check_extra_args, check_flannel
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
@@ -23,9 +23,11 @@ from imagegen.plan.components import (
     containerd,
     controller_manager,
     csr_approver,
+    docker,
     etcd,
     firewall,
     first_boot,
+    flannel_etcd,
     host,
     identity,
     kube_proxy,
@@ -64,10 +66,12 @@ COMPONENTS: tuple[Component, ...] = (
     controller_manager,
     scheduler,
     containerd,
+    docker,
     kubelet,
     await_api,
     kube_proxy,
     cni,
+    flannel_etcd,
     load_balancer,
     first_boot,
     csr_approver,
@@ -86,6 +90,7 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     cni.check_cluster(cluster, report)
     builder = _Builder(cluster, profiles)
     check_companions(cluster, builder.ctx.gates, report)
+    check_flannel(cluster, builder.ctx.gates, report)
     check_extra_args(cluster, builder.ctx.gates, report)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
     if not report.has_errors:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imagegen.diagnostics import CODES, printable
 from imagegen.kubernetes.flags import find_flag
-from imagegen.kubernetes.gates import GateRow, all_rows, find_rows
+from imagegen.kubernetes.gates import COMPANIONS, GateRow, all_rows, find_rows
 from imagegen.model.version import Version
 from imagegen.plan.items import File, Item, Port, Ref, Unit
 from imagegen.plan.merge import name_item
@@ -193,7 +193,7 @@ def _explain_row(row: GateRow, version: Version | None) -> Explanation:
         facts.append(("note", row.note))
     if row.evidence:
         facts.append(("evidence", row.evidence))
-    if version is not None and row.component not in {"etcd", "containerd"}:
+    if version is not None and row.component not in COMPANIONS:
         facts.insert(0, (f"in {version}", row.state_in(version).value))
     owner = "all components" if row.component == "all" else row.component
     return Explanation(title=f"{owner} {row.item} ({row.kind})", facts=tuple(facts))

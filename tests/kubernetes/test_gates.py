@@ -15,6 +15,7 @@ COMPONENTS = {
     "cluster",
     "containerd",
     "etcd",
+    "flannel",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-proxy",

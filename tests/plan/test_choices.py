@@ -17,6 +17,13 @@ from tests.plan.plans import QUICKSTART, try_plan, write_cluster
 CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "proxy-ipvs": ({"network": "proxy: ipvs"}, {}),
     "proxy-iptables": ({"network": "proxy: iptables"}, {}),
+    "flannel-etcd": ({"network": "cni: flannel-etcd"}, {}),
+    "docker": ({"version": "1.20.2", "more": "runtime: docker\n"}, {"version": "1.20.2"}),
+    "docker-flannel-etcd": (
+        {"version": "1.20.2", "network": "cni: flannel-etcd", "more": "runtime: docker\n"},
+        {"version": "1.20.2", "network": "cni: flannel-etcd"},
+    ),
+    "token-file": ({"more": "bootstrap: {method: token-file}\n"}, {}),
 }
 
 

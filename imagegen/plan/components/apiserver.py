@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from imagegen.content import Content, Ref
 from imagegen.emit import emit_yaml
 from imagegen.kubernetes import apiserver
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.audit import audit_policy
+from imagegen.kubernetes.manifests.access import BOOTSTRAPPERS, NODE_BOOTSTRAPPERS_PREFIX
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import BootstrapMethod, Node, Role
 from imagegen.pki import paths
+from imagegen.pki.spec import bootstrap_token_name
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Binary,
@@ -111,6 +114,18 @@ def _plan_configuration(ctx: Context) -> list[Item]:
                 group=_USER,
             )
         )
+    if ctx.cluster.bootstrap.method is BootstrapMethod.TOKEN_FILE:
+        items.append(
+            File(
+                phase=Phase.BOOT,
+                origin=Origin(_WHERE, reason="the tokens with which kubelets ask for their certificates"),
+                path=apiserver.TOKEN_FILE,
+                content=_token_file(ctx),
+                mode="0600",
+                owner=_USER,
+                group=_USER,
+            )
+        )
     if apiserver.limits_anonymous(ctx.gates):
         items.append(
             File(
@@ -121,6 +136,16 @@ def _plan_configuration(ctx: Context) -> list[Item]:
             )
         )
     return items
+
+
+def _token_file(ctx: Context) -> Content:
+    """One line ``TOKEN,USER,UID,"GROUPS"`` a kubelet, with the groups of bootstrap tokens."""
+    parts: list[str | bytes | Ref] = []
+    for node in ctx.cluster.nodes_with(Role.WORKER):
+        groups = f"{BOOTSTRAPPERS},{NODE_BOOTSTRAPPERS_PREFIX}{node.name}"
+        user = f'system:bootstrap:{node.name},{node.name},"{groups}"'
+        parts += [Ref(bootstrap_token_name(node.name)), f",{user}\n"]
+    return tuple(parts)
 
 
 def _emit_unit(ctx: Context) -> str:

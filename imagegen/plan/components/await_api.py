@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from imagegen.emit import emit_unit
 from imagegen.kubernetes.units import UNPRIVILEGED
-from imagegen.model.cluster import BootstrapMethod, ImageMode, Node, Role
+from imagegen.model.cluster import ImageMode, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import PROGRAMS, api_client_library, program
@@ -22,10 +22,9 @@ _ORIGIN = Origin("component await_api", reason="the kubelet's first request for 
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    """Workers that join with a token. A stock image is busy bringing itself up while the API comes up."""
+    """Workers. A stock image is busy bringing itself up while the API comes up."""
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
-    has_token = ctx.cluster.bootstrap.method is BootstrapMethod.TOKEN
-    if Role.WORKER not in roles or not is_golden or not has_token:
+    if Role.WORKER not in roles or not is_golden:
         return _NOTHING
     return Fragment(
         (

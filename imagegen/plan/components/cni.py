@@ -1,5 +1,7 @@
 """Pod networking on workers: plug-ins and their configuration for loopback, bridge and flannel.
 
+Where Docker's own bridge is the pod network, there is nothing to do here.
+
 ``bridge`` is static: every node's pod range follows from its address, and every node has a route to every
 other range.
 """
@@ -10,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from imagegen.diagnostics import Report, register_code
 from imagegen.emit import emit_json, emit_unit
+from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.manifests.flannel import VXLAN_PORT
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import Cluster, Cni, Network, Node, Role
@@ -67,6 +70,7 @@ _PLUGINS_OF = {
     Cni.LOOPBACK: ("loopback",),
     Cni.BRIDGE: ("loopback", "bridge", "host-local", "portmap"),
     Cni.FLANNEL: ("loopback", "bridge", "host-local", "portmap"),
+    Cni.FLANNEL_ETCD: ("loopback", "bridge", "host-local", "portmap"),
 }
 
 _NOTHING = Fragment()
@@ -78,12 +82,14 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """
     cni = ctx.cluster.network.cni
     items: list[Item] = []
-    if Role.WORKER in roles:
+    if Role.WORKER in roles and not has_docker_network(ctx.cluster):
         items += _plan_plugins(ctx)
         if cni is Cni.LOOPBACK:
             items.append(_bake_file("99-loopback.conflist", loopback_conflist()))
-        elif cni is Cni.FLANNEL:
+        elif cni in (Cni.FLANNEL, Cni.FLANNEL_ETCD):
             items += _plan_flannel(ctx)
+    if cni is Cni.FLANNEL_ETCD and (Role.WORKER in roles or Role.MASTER in roles):
+        items.append(_keep_foreign_routes())
     if cni is Cni.BRIDGE and (Role.WORKER in roles or Role.MASTER in roles):
         items += _plan_routes(ctx.cluster)
     return Fragment(tuple(items))

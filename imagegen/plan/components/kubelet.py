@@ -95,14 +95,15 @@ def _plan_ports(ctx: Context) -> list[Item]:
 
 def _emit_unit(ctx: Context) -> str:
     arguments = kubelet.kubelet_arguments(ctx.cluster, ctx.gates)
+    runtime = f"{ctx.cluster.runtime.value}.service"
     return emit_daemon_unit(
         Daemon(
             description="Kubernetes kubelet",
             documentation="https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/",
             type="exec",
             exec_start=emit_exec_start("/usr/local/bin/kubelet", arguments),
-            after=("containerd.service", "kube-apiserver.service"),
-            wants=("containerd.service",),
+            after=(runtime, "kube-apiserver.service"),
+            wants=(runtime,),
             needs=(paths.NODE_ENV, *([kubelet.CONFIG] if kubelet.has_config(ctx.gates) else []), paths.CA),
             unit=(
                 # first boot has the token; later boots have the kubeconfig that the kubelet wrote

@@ -9,7 +9,8 @@ from imagegen.emit import emit_unit
 from imagegen.kubernetes.gates import Gates
 from imagegen.model.cluster import ImageMode, Node, Role, Runtime
 from imagegen.plan.component import Context
-from imagegen.plan.items import Directory, Fragment, Origin, Phase, Unit
+from imagegen.plan.components.first_boot import PROGRAMS, program
+from imagegen.plan.items import Directory, Fragment, Item, Origin, Phase, Unit
 
 _NOTHING = Fragment()
 _ORIGIN = Origin("component preload", reason="pods of the node itself start with no registry in reach")
@@ -41,16 +42,24 @@ def render_import(gates: Gates) -> str:
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
-    if Role.WORKER not in roles or not is_golden or ctx.cluster.runtime is not Runtime.CONTAINERD:
+    if Role.WORKER not in roles or not is_golden:
         return _NOTHING
+    if ctx.cluster.runtime is Runtime.DOCKER:
+        runtime, command = "docker.service", f"{PROGRAMS}/docker-load {IMAGE_DIRECTORY}"
+        programs: list[Item] = [
+            Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
+            program("docker-load", _ORIGIN),
+        ]
+    else:
+        runtime, command, programs = "containerd.service", f"/bin/sh -ec '{render_import(ctx.gates)}'", []
     unit = emit_unit(
         [
             (
                 "Unit",
                 [
                     ("Description", "Import the container images of this golden image"),
-                    ("After", "containerd.service"),
-                    ("Requires", "containerd.service"),
+                    ("After", runtime),
+                    ("Requires", runtime),
                     ("Before", "kubelet.service"),
                     ("ConditionDirectoryNotEmpty", IMAGE_DIRECTORY),
                 ],
@@ -60,7 +69,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 [
                     ("Type", "oneshot"),
                     ("RemainAfterExit", "yes"),
-                    ("ExecStart", f"/bin/sh -ec '{render_import(ctx.gates)}'"),
+                    ("ExecStart", command),
                     ("TimeoutStartSec", "300"),
                 ],
             ),
@@ -69,6 +78,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     )
     return Fragment(
         (
+            *programs,
             Directory(phase=Phase.BAKE, origin=_ORIGIN, path=IMAGE_DIRECTORY),
             Unit(phase=Phase.BAKE, origin=_ORIGIN, name="imagegen-import-images.service", content=unit),
         )

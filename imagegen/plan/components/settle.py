@@ -7,7 +7,7 @@ A file system with delayed allocation may then keep the memory and lose the data
 from __future__ import annotations
 
 from imagegen.emit import emit_unit
-from imagegen.model.cluster import ImageMode, Node, Role
+from imagegen.model.cluster import ImageMode, Node, Role, Runtime
 from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.components import preload
@@ -20,7 +20,10 @@ CHECK, MARK = "imagegen-settle-check.service", "imagegen-settle.service"
 _ORIGIN = Origin("component settle", reason="a power cut during the first boot leaves no half-written node")
 #: what is removed belongs to many users
 _REMOVER = "CAP_DAC_OVERRIDE CAP_FOWNER"
-_WRITABLE = ("ReadWritePaths", "/var/lib/cloud -/var/lib/containerd -/var/lib/imagegen")
+_STATE = {
+    Runtime.CONTAINERD: "-/var/lib/containerd",
+    Runtime.DOCKER: "-/var/lib/containerd -/var/lib/docker",
+}
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
@@ -29,12 +32,23 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     if image.mode is not ImageMode.GOLDEN or not SYSTEMS[image.os].has_own_base:
         return Fragment()
     has_images = bool(preload.plan_role(ctx, roles).items)
+    runtime = ctx.cluster.runtime if has_images else Runtime.CONTAINERD
     return Fragment(
         (
             Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
             program("settle", _ORIGIN),
-            Unit(phase=Phase.BAKE, origin=_ORIGIN, name=CHECK, content=_emit_check(has_images)),
-            Unit(phase=Phase.BAKE, origin=_ORIGIN, name=MARK, content=_emit_mark(has_images)),
+            Unit(
+                phase=Phase.BAKE,
+                origin=_ORIGIN,
+                name=CHECK,
+                content=_emit_check(runtime, has_images),
+            ),
+            Unit(
+                phase=Phase.BAKE,
+                origin=_ORIGIN,
+                name=MARK,
+                content=_emit_mark(runtime, has_images),
+            ),
         )
     )
 
@@ -43,10 +57,14 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     return Fragment()
 
 
-def _emit_check(has_images: bool) -> str:
+def _writable(runtime: Runtime) -> tuple[str, str]:
+    return ("ReadWritePaths", f"/var/lib/cloud {_STATE[runtime]} -/var/lib/imagegen")
+
+
+def _emit_check(runtime: Runtime, has_images: bool) -> str:
     before = ["cloud-init-local.service"]
     if has_images:
-        before.append("containerd.service")
+        before.append(f"{runtime.value}.service")
     return emit_unit(
         [
             (
@@ -69,7 +87,7 @@ def _emit_check(has_images: bool) -> str:
                     ("RemainAfterExit", "yes"),
                     ("ExecStart", f"{PROGRAM} check"),
                     *list_sandbox(capabilities=_REMOVER, families=""),
-                    _WRITABLE,
+                    _writable(runtime),
                 ],
             ),
             ("Install", [("WantedBy", "sysinit.target")]),
@@ -77,7 +95,7 @@ def _emit_check(has_images: bool) -> str:
     )
 
 
-def _emit_mark(has_images: bool) -> str:
+def _emit_mark(runtime: Runtime, has_images: bool) -> str:
     after = ["cloud-final.service"]
     if has_images:
         after.append("imagegen-import-images.service")
@@ -98,7 +116,7 @@ def _emit_mark(has_images: bool) -> str:
                     ("RemainAfterExit", "yes"),
                     ("ExecStart", f"{PROGRAM} mark"),
                     *list_sandbox(capabilities=_REMOVER, families=""),
-                    _WRITABLE,
+                    _writable(runtime),
                 ],
             ),
             ("Install", [("WantedBy", "cloud-init.target")]),
