@@ -11,6 +11,9 @@ from imagegen.model.cluster import BootstrapMethod, Cluster, Cni
 from imagegen.pki import paths
 
 COMPONENT = "kube-controller-manager"
+SECURE_PORT = 10257
+#: plain HTTP, in versions that cannot ask the API server who may read their health
+INSECURE_PORT = 10252
 
 #: for bootstrap tokens that are Secrets; off unless named
 TOKEN_CONTROLLERS = "bootstrapsigner,tokencleaner"  # noqa: S105

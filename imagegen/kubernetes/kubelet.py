@@ -11,12 +11,14 @@ from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.releases import load_releases
 from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
-from imagegen.model.cluster import Cluster, Runtime
+from imagegen.model.cluster import Cluster, Layout, Role, Runtime
 from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
 
 COMPONENT = "kubelet"
 CONFIG = f"{paths.KUBERNETES}/kubelet.yaml"
+#: where the pods of the control plane are described, on masters that run it that way
+STATIC_PODS = f"{paths.KUBERNETES}/manifests"
 RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 PORT = 10250
 VERBOSITY = "2"
@@ -37,16 +39,18 @@ def has_config(gates: Gates) -> bool:
     return gates.has(COMPONENT, "kubelet.config.k8s.io/v1beta1 KubeletConfiguration")
 
 
-def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
+#: what a machine is when nothing else is said
+WORKER = (Role.WORKER,)
+
+
+def kubelet_arguments(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WORKER) -> Arguments:
     """Only what differs between nodes, or must not be in a file; the user's flags over ours.
 
     A flag of the user wins over the file, too: the kubelet reads it that way.
     """
-    bootstrap = gates.choose(COMPONENT, "--bootstrap-kubeconfig", "--experimental-bootstrap-kubeconfig")
     ours: dict[str, str | FromEnvironment] = {
-        bootstrap.removeprefix("--"): paths.BOOTSTRAP_KUBECONFIG,
+        **_identity_arguments(cluster, gates, roles),
         "hostname-override": FromEnvironment("NODE_NAME"),
-        "kubeconfig": paths.KUBELET_KUBECONFIG,
         # empty on a node with DHCP: then the kubelet takes the address of the default route
         "node-ip": FromEnvironment("NODE_ADDRESS"),
         **_runtime_arguments(cluster, gates),
@@ -54,7 +58,7 @@ def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     if has_config(gates):
         ours["config"] = CONFIG
     else:
-        ours |= _fields_as_flags(kubelet_config(cluster, gates), gates)
+        ours |= _fields_as_flags(kubelet_config(cluster, gates, roles), gates)
     if not gates.has(COMPONENT, "KubeletConfiguration.rotateCertificates"):
         ours |= gates.keep_known(COMPONENT, {"rotate-certificates": "true"})
     if gates.state(COMPONENT, "--require-kubeconfig") is State.AVAILABLE:
@@ -63,7 +67,38 @@ def kubelet_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         ours["allow-privileged"] = "true"
     if not gates.has(COMPONENT, "KubeletConfiguration.logging.verbosity"):
         ours["v"] = VERBOSITY
+    taints = control_plane_taints(cluster, gates, roles)
+    if taints and not gates.has(COMPONENT, "KubeletConfiguration.registerWithTaints"):
+        ours["register-with-taints"] = ",".join(f"{key}=:NoSchedule" for key in taints)
     return merge_arguments(ours, cluster.kubernetes.extra_args_of(COMPONENT))
+
+
+def _identity_arguments(cluster: Cluster, gates: Gates, roles: tuple[Role, ...]) -> dict[str, str]:
+    if not cluster.joins_by_token(roles):
+        return {"kubeconfig": paths.MASTER_KUBELET_KUBECONFIG}
+    bootstrap = gates.choose(COMPONENT, "--bootstrap-kubeconfig", "--experimental-bootstrap-kubeconfig")
+    return {
+        bootstrap.removeprefix("--"): paths.BOOTSTRAP_KUBECONFIG,
+        "kubeconfig": paths.KUBELET_KUBECONFIG,
+    }
+
+
+def control_plane_taints(cluster: Cluster, gates: Gates, roles: tuple[Role, ...]) -> tuple[str, ...]:
+    """The keys that keep other pods off a master; none for a master that is a worker as well."""
+    if Role.WORKER in roles or Role.MASTER not in roles or cluster.kubernetes.layout is Layout.SYSTEMD:
+        return ()
+    return tuple(key for key in _CONTROL_PLANE_KEYS if gates.has("cluster", f"taint {key}"))
+
+
+def control_plane_labels(gates: Gates) -> tuple[str, ...]:
+    """The keys of the labels by which people and pods know a master, oldest first.
+
+    A kubelet may not give them to itself (#79305@1.16): first boot does.
+    """
+    return tuple(key for key in _CONTROL_PLANE_KEYS if gates.has("cluster", key))
+
+
+_CONTROL_PLANE_KEYS = ("node-role.kubernetes.io/master", "node-role.kubernetes.io/control-plane")
 
 
 def _runtime_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
@@ -96,6 +131,7 @@ def _fields_as_flags(config: Mapping[str, Any], gates: Gates) -> dict[str, str]:
         "event-qps": str(config["eventRecordQPS"]),
         "image-gc-high-threshold": str(config["imageGCHighThresholdPercent"]),
         "image-gc-low-threshold": str(config["imageGCLowThresholdPercent"]),
+        "pod-manifest-path": config.get("staticPodPath", ""),
         "protect-kernel-defaults": "true",
         "read-only-port": str(config["readOnlyPort"]),
         "resolv-conf": config["resolvConf"],
@@ -104,8 +140,8 @@ def _fields_as_flags(config: Mapping[str, Any], gates: Gates) -> dict[str, str]:
     return gates.keep_known(COMPONENT, {name: value for name, value in flags.items() if value})
 
 
-def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
-    """KubeletConfiguration v1beta1: the same on every node."""
+def kubelet_config(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WORKER) -> Mapping[str, Any]:
+    """KubeletConfiguration v1beta1: the same on every node with these roles."""
     config: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -125,6 +161,7 @@ def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
         "readOnlyPort": 0,
         "resolvConf": resolv_conf(cluster),
     }
+    config |= _control_plane_fields(cluster, gates, roles)
     for field in ("rotateCertificates", "serverTLSBootstrap"):
         if gates.state(COMPONENT, f"KubeletConfiguration.{field}") is not State.NOT_YET:
             config[field] = True
@@ -150,6 +187,16 @@ def kubelet_config(cluster: Cluster, gates: Gates) -> Mapping[str, Any]:
     if needs_cipher_suites(cluster.kubernetes.extra_args_of(COMPONENT)):
         config["tlsCipherSuites"] = list(CIPHER_SUITES)
     return dict(sorted(config.items(), key=lambda pair: (pair[0] not in ("apiVersion", "kind"), pair[0])))
+
+
+def _control_plane_fields(cluster: Cluster, gates: Gates, roles: tuple[Role, ...]) -> dict[str, Any]:
+    if Role.MASTER not in roles or cluster.kubernetes.layout is Layout.SYSTEMD:
+        return {}
+    fields: dict[str, Any] = {"staticPodPath": STATIC_PODS}
+    taints = control_plane_taints(cluster, gates, roles)
+    if taints and gates.has(COMPONENT, "KubeletConfiguration.registerWithTaints"):
+        fields["registerWithTaints"] = [{"key": key, "effect": "NoSchedule"} for key in taints]
+    return fields
 
 
 def resolv_conf(cluster: Cluster) -> str:

@@ -98,10 +98,10 @@ class Releases:
         places = _read_table()["images"][name]
         version = self.version(name)
         if isinstance(places, str):
-            return places.format(version=version)
+            return places.format(name=name, version=version)
         place = next(p for p in places if "below" not in p or _number(version) < _number(p["below"]))
         reference: str = place["reference"]
-        return reference.format(version=version)
+        return reference.format(name=name, version=version)
 
 
 def _is_in(version: str, since: Mapping[str, str], member: str) -> bool:

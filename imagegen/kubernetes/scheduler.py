@@ -12,8 +12,10 @@ from imagegen.model.cluster import Cluster
 from imagegen.pki import paths
 
 COMPONENT = "kube-scheduler"
+SECURE_PORT = 10259
+INSECURE_PORT = 10251
 CONFIG = f"{paths.KUBERNETES}/kube-scheduler.yaml"
-INSECURE = "127.0.0.1:10251"
+INSECURE = f"127.0.0.1:{INSECURE_PORT}"
 _APIS = tuple(
     f"kubescheduler.config.k8s.io/{version} KubeSchedulerConfiguration"
     for version in ("v1", "v1beta3", "v1beta2", "v1beta1")

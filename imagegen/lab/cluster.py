@@ -193,7 +193,7 @@ class LabCluster:
             tap=plan.tap_of[name],
             mac=plan.mac_of[name],
             address=plan.address_of[name],
-            memory_mib=choose_memory(node.roles),
+            memory_mib=choose_memory(node.roles, has_kubelet=self.cluster.has_kubelet(node.roles)),
             rtc_base=self.state.settings.get("rtc_base", "utc"),
         )
 

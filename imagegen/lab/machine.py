@@ -151,11 +151,12 @@ class Machine:
             return ""
 
 
-def choose_memory(roles: tuple[Role, ...]) -> int:
-    """MiB for a node with these roles."""
+def choose_memory(roles: tuple[Role, ...], *, has_kubelet: bool = False) -> int:
+    """MiB for a node with these roles; a master that runs pods without being a worker needs more."""
     if {Role.ETCD, Role.MASTER, Role.WORKER}.issubset(roles):
         return _ALL_IN_ONE_MIB
-    return max(_MEMORY_MIB[role] for role in roles) + 512 * (len(roles) - 1)
+    extra = 768 if has_kubelet and Role.WORKER not in roles else 0
+    return max(_MEMORY_MIB[role] for role in roles) + 512 * (len(roles) - 1) + extra
 
 
 def choose_cpus(roles: tuple[Role, ...], accelerator: str) -> int:

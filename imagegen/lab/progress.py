@@ -58,6 +58,8 @@ class NodeProgress:
     name: str
     roles: tuple[Role, ...]
     address: str
+    #: a master may run pods without being a worker
+    has_kubelet: bool = False
     #: seconds since 1970 at which the node was switched on
     power_on: float = 0.0
     times: dict[Event, float] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class NodeProgress:
     @property
     def wanted(self) -> tuple[Event, ...]:
         """What must have happened before this node has done its part."""
-        return list_wanted(self.roles)
+        return list_wanted(self.roles, has_kubelet=self.has_kubelet)
 
     @property
     def is_complete(self) -> bool:
@@ -104,20 +106,28 @@ class NodeProgress:
         }
 
 
-def list_wanted(roles: tuple[Role, ...]) -> tuple[Event, ...]:
-    """The events that a node with these roles must meet."""
+def list_services(roles: tuple[Role, ...], *, has_kubelet: bool = False) -> tuple[tuple[Event, int], ...]:
+    """The events of a node's services, each with the port at which the service answers."""
+    own = (*roles, Role.WORKER) if has_kubelet else roles
+    return tuple(SERVICE_PORTS[role] for role in dict.fromkeys(own) if role in SERVICE_PORTS)
+
+
+def list_wanted(roles: tuple[Role, ...], *, has_kubelet: bool = False) -> tuple[Event, ...]:
+    """The events that a node with these roles must meet; workers have a kubelet in any case."""
     wanted = [Event.CLOUD_INIT]
-    wanted += [SERVICE_PORTS[role][0] for role in roles if role in SERVICE_PORTS]
+    wanted += [event for event, _ in list_services(roles, has_kubelet=has_kubelet)]
     if Role.LB in roles:
         wanted.append(Event.BALANCER)
-    if Role.WORKER in roles:
+    if Role.WORKER in roles or has_kubelet:
         wanted.append(Event.READY)
     return tuple(wanted)
 
 
-def start_progress(node: Node, address: str, power_on: float) -> NodeProgress:
+def start_progress(node: Node, address: str, power_on: float, *, has_kubelet: bool) -> NodeProgress:
     """A node that was switched on at ``power_on``, in seconds since 1970."""
-    return NodeProgress(name=node.name, roles=node.roles, address=address, power_on=power_on)
+    return NodeProgress(
+        name=node.name, roles=node.roles, address=address, power_on=power_on, has_kubelet=has_kubelet
+    )
 
 
 def recall_progress(progress: NodeProgress, kept: Mapping[str, Any]) -> bool:

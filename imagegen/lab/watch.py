@@ -14,10 +14,10 @@ from imagegen.lab.api import ApiError
 from imagegen.lab.console import find_trouble, last_lines
 from imagegen.lab.errors import BootFailureError
 from imagegen.lab.progress import (
-    SERVICE_PORTS,
     UNITS_COMMAND,
     Event,
     NodeProgress,
+    list_services,
     read_console,
     read_units,
     recall_progress,
@@ -44,7 +44,12 @@ class Watch:
     def __init__(self, lab: LabCluster) -> None:
         self.lab = lab
         self.nodes: dict[str, NodeProgress] = {
-            node.name: start_progress(node, lab.address_of(node.name), self._power_on(node.name))
+            node.name: start_progress(
+                node,
+                lab.address_of(node.name),
+                self._power_on(node.name),
+                has_kubelet=lab.cluster.has_kubelet(node.roles),
+            )
             for node in lab.nodes
         }
         self.started_at = min((m.started_at for m in lab.machines.values()), default=time.time())
@@ -140,7 +145,7 @@ class Watch:
             self._probe(progress, seconds)
 
     def _probe(self, progress: NodeProgress, seconds: float) -> None:
-        ports = [SERVICE_PORTS[role] for role in progress.roles if role in SERVICE_PORTS]
+        ports = list(list_services(progress.roles, has_kubelet=progress.has_kubelet))
         if Role.LB in progress.roles:
             ports.append((Event.BALANCER, self.lab.cluster.endpoint.port))
         for event, port in ports:
@@ -159,7 +164,7 @@ class Watch:
             self.api_seconds = self.seconds
         with contextlib.suppress(ApiError):
             self._note_nodes()
-            if any(Role.WORKER in p.roles and not p.has(Event.CSR) for p in self.nodes.values()):
+            if any(p.has_kubelet and not p.has(Event.CSR) for p in self.nodes.values()):
                 for request in api.list_requests():
                     if request.kind == "client" and request.issued and request.node in self.nodes:
                         self._note(request.node, Event.CSR)

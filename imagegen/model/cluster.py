@@ -240,6 +240,24 @@ class Cluster:
     def nodes_with(self, role: Role) -> tuple[Node, ...]:
         return self._by_role[role]
 
+    def has_kubelet(self, roles: tuple[Role, ...]) -> bool:
+        """Whether machines with these roles run pods: workers, and masters whose control plane is pods."""
+        has_pods = self.kubernetes.layout is not Layout.SYSTEMD
+        return Role.WORKER in roles or (has_pods and Role.MASTER in roles)
+
+    def joins_by_token(self, roles: tuple[Role, ...]) -> bool:
+        """Whether the kubelet gets its first certificate by TLS bootstrap.
+
+        The kubelet that starts an API server cannot wait for one.
+        """
+        starts_api = self.kubernetes.layout is Layout.STATIC_PODS and Role.MASTER in roles
+        return self.has_kubelet(roles) and not starts_api
+
+    @cached_property
+    def kubelet_nodes(self) -> tuple[Node, ...]:
+        """The nodes that the cluster will know as its own, in the order of the file."""
+        return tuple(n for n in self.nodes if self.has_kubelet(n.roles))
+
     @cached_property
     def _by_role(self) -> dict[Role, tuple[Node, ...]]:
         return {role: tuple(n for n in self.nodes if role in n.roles) for role in Role}

@@ -174,12 +174,12 @@ def _list_endpoint_edges(cluster: Cluster, master: Node, number: int) -> Iterato
     yield _from_kubeconfig(
         "super-admin", master, spec.SUPER_ADMIN_SUBJECT, body, (master.name, _address(master))
     )
-    both = [node for node in cluster.nodes_with(Role.WORKER) if node.has(Role.MASTER)]
+    both = [node for node in cluster.kubelet_nodes if node.has(Role.MASTER)]
     if both:
         node = both[number % len(both)]
         body = kubeconfigs.kube_proxy_kubeconfig(cluster, node)
         yield _from_kubeconfig(f"kube-proxy@{node.name}", master, spec.KUBE_PROXY_SUBJECT, body)
-    kubelets = cluster.nodes_with(Role.WORKER)
+    kubelets = cluster.kubelet_nodes
     kubelet = f"kubelet@{kubelets[number % len(kubelets)].name}" if kubelets else "kubelet"
     anonymous = Edge(
         client=f"{kubelet} (bootstrap)",
@@ -212,7 +212,7 @@ def _list_serving_edges(master: Node) -> Iterator[Edge]:
 
 def _list_kubelet_edges(cluster: Cluster) -> Iterator[Edge]:
     """What only exists once the cluster runs: certificates that the cluster CA will sign, and aggregation."""
-    kubelets, masters = cluster.nodes_with(Role.WORKER), cluster.nodes_with(Role.MASTER)
+    kubelets, masters = cluster.kubelet_nodes, cluster.nodes_with(Role.MASTER)
     for number, master in enumerate(masters):
         if kubelets:
             kubelet = kubelets[number % len(kubelets)]
@@ -249,5 +249,5 @@ def _list_kubelet_edges(cluster: Cluster) -> Iterator[Edge]:
 
 def list_virtual_names(cluster: Cluster) -> tuple[str, str]:
     """Name and address of the kubelet whose future certificates take part in the proof."""
-    kubelet = cluster.nodes_with(Role.WORKER)[0]
+    kubelet = cluster.kubelet_nodes[0]
     return (kubelet.name, _address(kubelet))

@@ -332,7 +332,7 @@ class _Session:
         owners: dict[str, str] = {}
         wanted = []
         for node in self.cluster.nodes:
-            if not spec.has_kubelet(node):
+            if not spec.has_bootstrap_token(self.cluster, node):
                 continue
             name = spec.bootstrap_token_name(node.name)
             if not self.store.exists(name):

@@ -57,6 +57,11 @@ def first_boot_kubeconfig(cluster: Cluster, node: Node) -> Content:
     return _local(cluster, node, "first-boot")
 
 
+def master_kubelet_kubeconfig(cluster: Cluster, node: Node) -> Content:
+    """For the kubelet of a master that runs the API server as a pod: the node's own certificate, embedded."""
+    return _local(cluster, node, "kubelet")
+
+
 def kube_proxy_kubeconfig(cluster: Cluster, node: Node) -> Content:
     """For kube-proxy on a master that is also a worker: its own certificate, embedded."""
     return _kubeconfig(

@@ -39,6 +39,7 @@ CSR_APPROVER_KUBECONFIG = f"{KUBERNETES}/csr-approver.kubeconfig"
 FIRST_BOOT_KUBECONFIG = f"{KUBERNETES}/first-boot.kubeconfig"  # root only, group system:masters
 BOOTSTRAP_KUBECONFIG = f"{KUBERNETES}/bootstrap.kubeconfig"
 KUBELET_KUBECONFIG = "/var/lib/kubelet/kubelet.kubeconfig"  # written by the kubelet
+MASTER_KUBELET_KUBECONFIG = f"{KUBERNETES}/kubelet.kubeconfig"  # where it starts the API server itself
 KUBELET_CLIENT_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"  # written by the kubelet
 
 # Unprivileged users, each with a group of the same name.

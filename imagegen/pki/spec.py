@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from ipaddress import IPv4Address
 
-from imagegen.model.cluster import Cluster, Cni, KeyAlgorithm, Node, Role
+from imagegen.model.cluster import Cluster, Cni, KeyAlgorithm, Layout, Node, Role
 from imagegen.pki import paths
 
 #: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
@@ -117,6 +117,15 @@ class _Leaf:
     why: str
     #: only with this pod network; None: with all
     cni: Cni | None = None
+    layouts: frozenset[Layout] = frozenset(Layout)
+    #: only where the machine runs a kubelet
+    with_kubelet: bool = False
+
+    def subject_of(self, node: Node) -> Subject:
+        """The subject with the node's name where it is written ``{node}``."""
+        if "{node}" not in self.subject.common_name:
+            return self.subject
+        return Subject(self.subject.common_name.format(node=node.name), self.subject.organization)
 
 
 def _no_names(_cluster: Cluster, _node: Node) -> tuple[tuple[str, ...], tuple[IPv4Address, ...]]:
@@ -159,6 +168,8 @@ def parse_address(host: str) -> IPv4Address | None:
         return None
 
 
+#: layouts in which the daemons get what we issue; kubeadm issues some certificates itself, with our CA
+_OURS = frozenset({Layout.SYSTEMD, Layout.STATIC_PODS})
 _M = (Role.MASTER,)
 _E = (Role.ETCD,)
 
@@ -210,8 +221,14 @@ _LEAVES: tuple[_Leaf, ...] = (
         "applies bindings, tokens and add-ons on the first boot; never leaves the master",
     ),
     _Leaf(
-        "kube-proxy", (Role.MASTER, Role.WORKER), CLUSTER_CA, KUBE_PROXY_SUBJECT, _CLIENT, _no_names, None,
-        "kube-proxy on a master that is also a worker; pure workers use the kubelet's certificate",
+        "kubelet", _M, CLUSTER_CA, Subject("system:node:{node}", "system:nodes"), _CLIENT, _no_names, None,
+        "the kubelet of a master that starts the API server itself cannot ask it for a certificate",
+        layouts=frozenset({Layout.STATIC_PODS}),
+    ),
+    _Leaf(
+        "kube-proxy", _M, CLUSTER_CA, KUBE_PROXY_SUBJECT, _CLIENT, _no_names, None,
+        "kube-proxy on a master; pure workers use the kubelet's certificate",
+        layouts=_OURS, with_kubelet=True,
     ),
     _Leaf(
         "etcd-server", _E, ETCD_CA, Subject("etcd"), _BOTH, _node_names,
@@ -263,22 +280,28 @@ def service_account_algorithm(cluster: Cluster) -> KeyAlgorithm:
 
 
 @cache
-def _select_leaves(roles: tuple[Role, ...], cni: Cni) -> tuple[_Leaf, ...]:
+def _select_leaves(roles: tuple[Role, ...], cni: Cni, layout: Layout, has_kubelet: bool) -> tuple[_Leaf, ...]:
     """Each leaf once, though several of its rows may fit."""
     found = (
-        leaf for leaf in _LEAVES if all(role in roles for role in leaf.roles) and leaf.cni in (None, cni)
+        leaf
+        for leaf in _LEAVES
+        if all(role in roles for role in leaf.roles)
+        and leaf.cni in (None, cni)
+        and layout in leaf.layouts
+        and (has_kubelet or not leaf.with_kubelet)
     )
     return tuple({leaf.name: leaf for leaf in found}.values())
 
 
 def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     """The leaf certificates of one node; none for a node that is only worker, lb or base."""
-    for leaf in _select_leaves(node.roles, cluster.network.cni):
+    cni, layout = cluster.network.cni, cluster.kubernetes.layout
+    for leaf in _select_leaves(node.roles, cni, layout, cluster.has_kubelet(node.roles)):
         dns_names, addresses = leaf.names(cluster, node)
         yield CertificateSpec(
             name=f"nodes/{node.name}/{leaf.name}",
             issuer=leaf.issuer,
-            subject=leaf.subject,
+            subject=leaf.subject_of(node),
             usages=leaf.usages,
             dns_names=dns_names,
             addresses=addresses,
@@ -319,6 +342,6 @@ def bootstrap_token_name(node: str) -> str:
     return f"nodes/{node}/bootstrap-token"
 
 
-def has_kubelet(node: Node) -> bool:
-    """Whether the node runs a kubelet and so owns a bootstrap token."""
-    return Role.WORKER in node.roles
+def has_bootstrap_token(cluster: Cluster, node: Node) -> bool:
+    """Whether the node's kubelet joins with a token of its own."""
+    return cluster.joins_by_token(node.roles)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
 from imagegen.diagnostics import Report
-from imagegen.model.cluster import Cluster, KeyAlgorithm, Role
+from imagegen.model.cluster import Cluster, KeyAlgorithm
 from imagegen.pki import spec
 from imagegen.pki.authorities import load_authority
 from imagegen.pki.certificates import Authority, build_authority, build_leaf, encode_certificate
@@ -29,7 +29,7 @@ _LIFETIME = timedelta(days=1)
 def make_virtual_pairs(cluster: Cluster, store: SecretStore, now: datetime) -> dict[str, KeyPair]:
     """The virtual pairs by stem. The kubelet's are left out when the cluster CA cannot sign."""
     out = {EXTENSION_SERVER: _make_extension(now)}
-    if not cluster.nodes_with(Role.WORKER) or not store.exists(f"{spec.CLUSTER_CA}.crt"):
+    if not cluster.kubelet_nodes or not store.exists(f"{spec.CLUSTER_CA}.crt"):
         return out
     authority = load_authority(store, spec.CLUSTER_CA, Report(), now=now)
     if authority is None or authority.key is None:

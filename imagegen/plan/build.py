@@ -38,6 +38,7 @@ from imagegen.plan.components import (
     preload,
     scheduler,
     settle,
+    static_pods,
 )
 from imagegen.plan.fitting import fit_items
 from imagegen.plan.items import Fragment, Item, Package, Port
@@ -65,6 +66,7 @@ COMPONENTS: tuple[Component, ...] = (
     apiserver,
     controller_manager,
     scheduler,
+    static_pods,
     containerd,
     docker,
     kubelet,

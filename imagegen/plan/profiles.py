@@ -52,12 +52,17 @@ class Profiles:
     order: dict[str, tuple[str, ...]]
 
     def opinions(self, cluster: Cluster, roles: Sequence[Role]) -> Iterator[Opinion]:
-        """What the profiles want on a machine with ``roles``, by the package names of its system."""
+        """What the profiles want on a machine with ``roles``, by the package names of its system.
+
+        A master that runs pods stands on what imagegen ships for workers, too, but not on the user's files.
+        """
         family = cluster.image.os.family
         names = dict.fromkeys(name for role in roles for name in self.order.get(role.value, ()))
-        for name in names:
+        runs_pods = cluster.has_kubelet(tuple(roles))
+        shipped = dict.fromkeys(self.order.get(Role.WORKER.value, ()) if runs_pods else ())
+        for name in names | shipped:
             for file in self.files:
-                if file.name == name:
+                if file.name == name and (name in names or file.shipped):
                     yield from file.opinions_for(family)
 
 

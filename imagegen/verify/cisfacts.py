@@ -15,6 +15,7 @@ import yaml
 
 from imagegen.content import Content
 from imagegen.errors import ImagegenError
+from imagegen.kubernetes.kubelet import STATIC_PODS
 from imagegen.model.version import Version
 from imagegen.plan.items import Directory, File, Unit
 from imagegen.plan.plan import NodePlan
@@ -104,6 +105,8 @@ def read_plan(node: NodePlan) -> Facts:
                 files[item.path] = FileFact(mode=int(item.mode, 8), owner=f"{item.owner}:{item.group}")
                 if isinstance(item, File):
                     texts[item.path] = _plain_text(item.content)
+                    if item.path.startswith(f"{STATIC_PODS}/"):
+                        flags |= _read_pod(texts[item.path])
             case Unit() if item.content is not None:
                 files[f"{_UNITS}/{item.name}"] = FileFact(mode=0o644, owner="root:root")
                 flags[item.name.removesuffix(".service")] = _read_exec_start(item.content)
@@ -123,6 +126,12 @@ def judge_plan(node: NodePlan, checks: Iterable[CisCheck]) -> list[Verdict]:
 
 def _plain_text(content: Content) -> str:
     return "".join(part if isinstance(part, str) else "secret" for part in content)
+
+
+def _read_pod(text: str) -> dict[str, dict[str, str]]:
+    """The flags of each container of a static pod, by its name."""
+    containers = yaml.safe_load(text)["spec"]["containers"]
+    return {one["name"]: _read_exec_start("\n".join(one["command"])) for one in containers}
 
 
 def _read_exec_start(text: str) -> dict[str, str]:

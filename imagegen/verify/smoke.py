@@ -133,7 +133,11 @@ class Smoke:
         waiting = [item["metadata"]["name"] for item in nodes if not _is_ready(item)]
         if waiting:
             raise SmokeError(f"not ready: {', '.join(waiting)}")
-        self._state.workers = {item["metadata"]["name"]: _internal_address(item) for item in nodes}
+        self._state.workers = {
+            item["metadata"]["name"]: _internal_address(item) for item in nodes if not _is_tainted(item)
+        }
+        if not self._state.workers:
+            raise SmokeError("every node keeps pods away")
 
     def _check_deployment(self) -> None:
         self._admin.apply([smokeobjects.make_namespace(self._namespace)])
@@ -341,6 +345,11 @@ class Smoke:
 def _is_ready(item: Any) -> bool:
     conditions = item["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _is_tainted(item: Any) -> bool:
+    """Whether the node is a master that takes the pods of the control plane only."""
+    return any(taint.get("effect") == "NoSchedule" for taint in item["spec"].get("taints", []))
 
 
 def _internal_address(item: Any) -> str:

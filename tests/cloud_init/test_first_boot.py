@@ -216,3 +216,13 @@ def test_the_log_is_lines_of_words_and_json(machine: Machine, capfd: Any) -> Non
     for line in capfd.readouterr().err.splitlines():
         for word in line.split(" ")[1:]:
             json.loads(word.partition("=")[2])
+
+
+def test_the_master_is_labelled_once_it_has_joined(machine: Machine) -> None:
+    """Its kubelet may not do it; until the kubelet has made the node, the step is tried again."""
+    machine.api.faults = [("PATCH", "/api/v1/nodes/one", 404)] * 2
+    key = "node-role.kubernetes.io/control-plane"
+    assert machine.run("--node=one", f"--node-label={key}") == 0
+    asked = [path for method, path in machine.api.requests if method == "PATCH" and "/nodes/" in path]
+    assert asked == ["/api/v1/nodes/one"] * 3
+    assert machine.api.applied[-1] == ("/api/v1/nodes/one", {"metadata": {"labels": {key: ""}}})

@@ -39,11 +39,11 @@ class Rendered:
     etcd: Mapping[str, Any]
 
 
-def render_all(cluster: Cluster, gates: Gates) -> Rendered:
-    """Every flag and configuration file of one cluster."""
+def render_all(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = (Role.WORKER,)) -> Rendered:
+    """Every flag and configuration file of one cluster; the kubelet is that of a node with ``roles``."""
     objects: dict[str, Mapping[str, Any]] = {}
     if kubelet.has_config(gates):
-        objects["kubelet"] = kubelet.kubelet_config(cluster, gates)
+        objects["kubelet"] = kubelet.kubelet_config(cluster, gates, roles)
     if kube_proxy.has_config(gates):
         objects["kube-proxy"] = kube_proxy.kube_proxy_config(cluster, gates)
     if scheduler.has_config(gates):
@@ -57,7 +57,7 @@ def render_all(cluster: Cluster, gates: Gates) -> Rendered:
             "kube-apiserver": apiserver.apiserver_arguments(cluster, gates),
             "kube-controller-manager": controller_manager.controller_manager_arguments(cluster, gates),
             "kube-scheduler": scheduler.scheduler_arguments(cluster, gates),
-            "kubelet": kubelet.kubelet_arguments(cluster, gates),
+            "kubelet": kubelet.kubelet_arguments(cluster, gates, roles),
             "kube-proxy": kube_proxy.kube_proxy_arguments(cluster, gates),
         },
         objects=objects,

@@ -18,6 +18,7 @@ from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.containerd import SOCKET
 from imagegen.kubernetes.flags import list_flags
 from imagegen.kubernetes.releases import load_releases, newest_patch
+from imagegen.model.cluster import Role
 from imagegen.model.version import parse_version
 from tests.judges.rendered import list_paths, read_fields, render_all, write_objects
 from tests.judges.tools import CACHE, Tool
@@ -45,21 +46,31 @@ UNSHOWN = {
 }
 
 
+#: layouts with the machine on which they differ
+LAYOUTS = [("systemd", (Role.WORKER,)), ("static-pods", (Role.MASTER,))]
+
+
+@pytest.mark.parametrize(("layout", "roles"), LAYOUTS, ids=[layout for layout, _ in LAYOUTS])
 @pytest.mark.parametrize("minor", MINORS)
-def test_every_flag_is_known_and_not_deprecated(tmp_path: Path, minor: str) -> None:
-    cluster, gates = make_cluster(tmp_path, minor)
-    for component, arguments in render_all(cluster, gates).arguments.items():
+def test_every_flag_is_known_and_not_deprecated(
+    tmp_path: Path, minor: str, layout: str, roles: tuple[Role, ...]
+) -> None:
+    cluster, gates = make_cluster(tmp_path, minor, layout=layout)
+    for component, arguments in render_all(cluster, gates, roles).arguments.items():
         known = list_flags(component, cluster.kubernetes.version)
         assert set(arguments) <= set(known), component
         late = {n for n in arguments if (d := known[n].deprecated) and cluster.kubernetes.version >= d}
         assert late <= CLOSING, component
 
 
+@pytest.mark.parametrize(("layout", "roles"), LAYOUTS, ids=[layout for layout, _ in LAYOUTS])
 @pytest.mark.parametrize("minor", MINORS)
-def test_every_configuration_field_is_known(tmp_path: Path, minor: str) -> None:
-    cluster, gates = make_cluster(tmp_path, minor)
+def test_every_configuration_field_is_known(
+    tmp_path: Path, minor: str, layout: str, roles: tuple[Role, ...]
+) -> None:
+    cluster, gates = make_cluster(tmp_path, minor, layout=layout)
     fields = read_fields(minor)
-    for body in render_all(cluster, gates).objects.values():
+    for body in render_all(cluster, gates, roles).objects.values():
         rendered = {path for path in list_paths(body) if not path.startswith("featureGates.")}
         assert rendered <= fields[body["kind"]], body["kind"]
 
@@ -79,15 +90,18 @@ def _built_judges() -> list[Path]:
 
 
 @pytest.mark.judge
+@pytest.mark.parametrize(("layout", "roles"), LAYOUTS, ids=[layout for layout, _ in LAYOUTS])
 @pytest.mark.parametrize("minor", MINORS)
-def test_kubernetes_own_decoders_accept_every_file(tmp_path: Path, minor: str) -> None:
+def test_kubernetes_own_decoders_accept_every_file(
+    tmp_path: Path, minor: str, layout: str, roles: tuple[Role, ...]
+) -> None:
     """Strict decoding and validation by the packages of Kubernetes, built by kubejudge/build.sh."""
     judges = [path for path in _built_judges() if path.name.startswith(f"judge-{minor}.")]
     if not judges:
         pytest.skip(f"no kubejudge of {minor} in {KUBEJUDGE}; kubejudge/build.sh makes one in some minutes")
-    cluster, gates = make_cluster(tmp_path, minor)
+    cluster, gates = make_cluster(tmp_path, minor, layout=layout)
     tool = Tool(name="kubejudge", argv=(str(judges[-1]),))
-    for file in write_objects(render_all(cluster, gates), gates, tmp_path):
+    for file in write_objects(render_all(cluster, gates, roles), gates, tmp_path):
         done = tool.run(file)
         complaints = [line for line in done.stderr.splitlines() if not line.startswith(HOST_FINDING)]
         assert complaints == [], file.name
@@ -109,14 +123,17 @@ def test_real_programs_know_every_flag(tmp_path: Path) -> None:
     for folder in folders:
         version = parse_version(folder.parts[-4])
         cluster, gates = make_cluster(tmp_path, version.minor_text)
-        for component, arguments in render_all(cluster, gates).arguments.items():
+        pods, _ = make_cluster(tmp_path, version.minor_text, layout="static-pods")
+        rendered = render_all(cluster, gates).arguments
+        master = render_all(pods, gates, (Role.MASTER,)).arguments
+        for component, arguments in rendered.items():
             program = folder / component
             if not program.exists():
                 continue
             done = Tool(name=component, argv=(str(program),)).run("--help")
             known = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", done.stdout, re.MULTILINE))
             assert len(known) > 20, program
-            assert set(arguments) <= known, program
+            assert {*arguments, *master[component]} <= known, program
             table = list_flags(component, version)
             assert known - {"help", "version"} <= set(table) | UNREAD.get(component, set()), program
             # --help does not show what is deprecated

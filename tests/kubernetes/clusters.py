@@ -27,12 +27,14 @@ def make_cluster(
     network: str = "",
     more: str = "",
     flags: str = "",
+    layout: str = "",
 ) -> tuple[Cluster, Gates]:
     """A cluster and its gates; ``flags`` is a flow mapping for ``kubernetes.extra_args``."""
     wanted = newest_patch(minor)
     # older ones need cgroups of version 1, which no golden image has: their files are judged all the same
     readable = max(wanted, newest_patch(OLDEST_BOOTABLE))
     version = f"{readable}" + (f", extra_args: {flags}" if flags else "")
+    version += f", layout: {layout}" if layout else ""
     path = write_cluster(folder, nodes, version=version, network=network, more=more)
     cluster = read_cluster(path)
     if wanted != readable:

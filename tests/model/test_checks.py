@@ -351,7 +351,6 @@ def test_the_default_runtime_of_old_versions_is_possible() -> None:
     ("pairs", "place"),
     [
         ([("  version: 1.36.4", "  version: 1.36.4\n  layout: kubeadm")], "5:11"),
-        ([("  version: 1.36.4", "  version: 1.36.4\n  layout: static-pods")], "5:11"),
         ([add("network", "cni: calico")], "6:8"),
     ],
 )

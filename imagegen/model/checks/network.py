@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import Cni, Role
+from imagegen.model.cluster import Cni
 from imagegen.model.review import Review
 
 OVERLAP = register_code(
@@ -108,10 +108,12 @@ def _check_sizes(review: Review) -> None:
         message = f"pods {network.pods} cannot be cut into pieces of /{mask}, wanted a larger range"
         review.error(RANGE_SIZE, message, at, needs=both)
         return
-    workers = len(review.cluster.nodes_with(Role.WORKER))
+    workers = len(review.cluster.kubelet_nodes)
     if workers > 1 << (mask - prefix):
         pieces = 1 << (mask - prefix)
-        message = f"pods {network.pods} has {pieces} pieces of /{mask}, wanted {workers}, one a worker"
+        message = (
+            f"pods {network.pods} has {pieces} pieces of /{mask}, wanted {workers}, one a node with pods"
+        )
         need = mask - (workers - 1).bit_length()
         review.error(RANGE_SIZE, message, "network.pods", hint=f"a /{need} is enough", needs=(*both, "nodes"))
     if mask > 25:
@@ -172,7 +174,7 @@ def _check_gateway(review: Review) -> None:
 
 
 def _check_reach(review: Review) -> None:
-    cni, workers = review.cluster.network.cni, len(review.cluster.nodes_with(Role.WORKER))
+    cni, workers = review.cluster.network.cni, len(review.cluster.kubelet_nodes)
     if cni is Cni.LOOPBACK and workers:
         message = "cni loopback gives pods no network"
         review.warning(NO_POD_NETWORK, message, "network.cni", hint="use flannel", needs=["nodes"])

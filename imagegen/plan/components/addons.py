@@ -43,7 +43,7 @@ def _plan_coredns(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     if Role.MASTER in roles:
         text = emit_yaml_documents(coredns(image, network.dns, network.domain, ctx.gates))
         items.append(_manifest("20-coredns.yaml", text, _DNS_ORIGIN))
-    if Role.WORKER in roles:
+    if ctx.cluster.has_kubelet(roles):
         items.append(ContainerImage(phase=Phase.BAKE, origin=_DNS_ORIGIN, reference=image))
     return items
 
@@ -55,7 +55,7 @@ def _plan_flannel(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     if Role.MASTER in roles:
         objects = flannel(image, network.pods, nftables=network.proxy is ProxyMode.NFTABLES)
         items.append(_manifest("10-flannel.yaml", emit_yaml_documents(objects), _FLANNEL_ORIGIN))
-    if Role.WORKER in roles:
+    if ctx.cluster.has_kubelet(roles):
         items.append(ContainerImage(phase=Phase.BAKE, origin=_FLANNEL_ORIGIN, reference=image))
     return items
 

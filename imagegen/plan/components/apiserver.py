@@ -8,8 +8,9 @@ from imagegen.kubernetes import apiserver
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.audit import audit_policy
 from imagegen.kubernetes.manifests.access import BOOTSTRAPPERS, NODE_BOOTSTRAPPERS_PREFIX
+from imagegen.kubernetes.static_pods import user_id
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
-from imagegen.model.cluster import BootstrapMethod, Node, Role
+from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.pki.spec import bootstrap_token_name
 from imagegen.plan.component import Context
@@ -44,6 +45,8 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
 
 def _plan_daemon(ctx: Context) -> list[Item]:
     daemon = Origin(_WHERE, reason="the API server runs without privileges of its own")
+    number = user_id(ctx.cluster.kubernetes.layout, _USER)
+    is_unit = ctx.cluster.kubernetes.layout is Layout.SYSTEMD
     items: list[Item] = [
         Binary(
             phase=Phase.BAKE,
@@ -52,12 +55,28 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             part=name,
             version=ctx.releases.version(name),
         )
-        for name in (apiserver.COMPONENT, "kubectl")
+        for name in ((apiserver.COMPONENT, "kubectl") if is_unit else ("kubectl",))
     ]
+    if is_unit:
+        items.append(
+            Unit(
+                phase=Phase.BAKE,
+                origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
+                name="kube-apiserver.service",
+                content=_emit_unit(ctx),
+            )
+        )
     return [
         *items,
-        Group(phase=Phase.BAKE, origin=daemon, name=_USER),
-        User(phase=Phase.BAKE, origin=daemon, name=_USER, group=_USER, gecos="Kubernetes API server"),
+        Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
+        User(
+            phase=Phase.BAKE,
+            origin=daemon,
+            name=_USER,
+            uid=number,
+            group=_USER,
+            gecos="Kubernetes API server",
+        ),
         Directory(
             phase=Phase.BAKE,
             origin=Origin(_WHERE, reason="audit logs; only the API server may read them"),
@@ -65,12 +84,6 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             mode="0700",
             owner=_USER,
             group=_USER,
-        ),
-        Unit(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
-            name="kube-apiserver.service",
-            content=_emit_unit(ctx),
         ),
         Port(
             phase=Phase.BAKE,
@@ -84,15 +97,17 @@ def _plan_daemon(ctx: Context) -> list[Item]:
 
 
 def _plan_configuration(ctx: Context) -> list[Item]:
-    environment = apiserver.apiserver_environment(ctx.cluster, ctx.gates)
-    items: list[Item] = [
-        File(
-            phase=Phase.BOOT,
-            origin=Origin(_WHERE, reason="flags that depend on the list of nodes"),
-            path=apiserver.ENVIRONMENT,
-            content=("".join(f"{name}={value}\n" for name, value in environment.items()),),
-        ),
-    ]
+    items: list[Item] = []
+    if ctx.cluster.kubernetes.layout is Layout.SYSTEMD:
+        environment = apiserver.apiserver_environment(ctx.cluster, ctx.gates)
+        items.append(
+            File(
+                phase=Phase.BOOT,
+                origin=Origin(_WHERE, reason="flags that depend on the list of nodes"),
+                path=apiserver.ENVIRONMENT,
+                content=("".join(f"{name}={value}\n" for name, value in environment.items()),),
+            )
+        )
     if apiserver.has_audit_policy(ctx.gates):
         items.append(
             File(
@@ -141,7 +156,7 @@ def _plan_configuration(ctx: Context) -> list[Item]:
 def _token_file(ctx: Context) -> Content:
     """One line ``TOKEN,USER,UID,"GROUPS"`` a kubelet, with the groups of bootstrap tokens."""
     parts: list[str | bytes | Ref] = []
-    for node in ctx.cluster.nodes_with(Role.WORKER):
+    for node in (n for n in ctx.cluster.nodes if ctx.cluster.joins_by_token(n.roles)):
         groups = f"{BOOTSTRAPPERS},{NODE_BOOTSTRAPPERS_PREFIX}{node.name}"
         user = f'system:bootstrap:{node.name},{node.name},"{groups}"'
         parts += [Ref(bootstrap_token_name(node.name)), f",{user}\n"]

@@ -24,7 +24,7 @@ _ORIGIN = Origin("component await_api", reason="the kubelet's first request for 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Workers. A stock image is busy bringing itself up while the API comes up."""
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
-    if Role.WORKER not in roles or not is_golden:
+    if not ctx.cluster.joins_by_token(roles) or not is_golden:
         return _NOTHING
     return Fragment(
         (

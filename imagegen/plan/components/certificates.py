@@ -125,20 +125,27 @@ def _list_kubeconfigs(ctx: Context, node: Node) -> Iterator[Item]:
             "root",
             "first boot applies bindings and tokens before any other identity has rights",
         )
-    if spec.has_kubelet(node):
+    if cluster.joins_by_token(node.roles):
         yield _file(
             paths.BOOTSTRAP_KUBECONFIG,
             kubeconfigs.bootstrap_kubeconfig(cluster, node),
             "root",
             "the kubelet asks for its certificate with this node's own token",
         )
-        if node.has(Role.MASTER):
-            yield _file(
-                paths.KUBE_PROXY_KUBECONFIG,
-                kubeconfigs.kube_proxy_kubeconfig(cluster, node),
-                "root",
-                "kube-proxy on a master has an identity of its own",
-            )
+    elif cluster.has_kubelet(node.roles):
+        yield _file(
+            paths.MASTER_KUBELET_KUBECONFIG,
+            kubeconfigs.master_kubelet_kubeconfig(cluster, node),
+            "root",
+            "the kubelet starts the API server, so it cannot wait for it to sign a certificate",
+        )
+    if node.has(Role.MASTER) and cluster.has_kubelet(node.roles):
+        yield _file(
+            paths.KUBE_PROXY_KUBECONFIG,
+            kubeconfigs.kube_proxy_kubeconfig(cluster, node),
+            "root",
+            "kube-proxy on a master has an identity of its own",
+        )
 
 
 def _directory(path: str, reason: str) -> Directory:

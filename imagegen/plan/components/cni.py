@@ -82,7 +82,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """
     cni = ctx.cluster.network.cni
     items: list[Item] = []
-    if Role.WORKER in roles and not has_docker_network(ctx.cluster):
+    if ctx.cluster.has_kubelet(roles) and not has_docker_network(ctx.cluster):
         items += _plan_plugins(ctx)
         if cni is Cni.LOOPBACK:
             items.append(_bake_file("99-loopback.conflist", loopback_conflist()))
@@ -98,7 +98,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """Workers with ``bridge``: the configuration with this node's own pod range."""
     network = ctx.cluster.network
-    if network.cni is not Cni.BRIDGE or not node.has(Role.WORKER) or node.address is None:
+    if network.cni is not Cni.BRIDGE or not ctx.cluster.has_kubelet(node.roles) or node.address is None:
         return _NOTHING
     return Fragment(
         (
@@ -117,7 +117,7 @@ def check_cluster(cluster: Cluster, report: Report) -> None:
     network = cluster.network
     if network.cni is not Cni.BRIDGE:
         return
-    workers = cluster.nodes_with(Role.WORKER)
+    workers = cluster.kubelet_nodes
     if len(workers) > MAX_BRIDGE_NODES:
         report.error(
             BRIDGE_TOO_MANY_NODES,
@@ -261,7 +261,7 @@ def _render_routes(cluster: Cluster) -> str:
     network = cluster.network
     routes = (
         f"{pod_range(network, node.address)} {node.address}\n"
-        for node in cluster.nodes_with(Role.WORKER)
+        for node in cluster.kubelet_nodes
         if node.address is not None and _part_number(network, node.address) < _part_count(network)
     )
     return "# POD-RANGE NODE-ADDRESS: the routes of cni bridge; a node skips its own\n" + "".join(routes)

@@ -32,7 +32,7 @@ _EXECUTABLES = {
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    if Role.WORKER not in roles or ctx.cluster.runtime is not Runtime.CONTAINERD:
+    if not ctx.cluster.has_kubelet(roles) or ctx.cluster.runtime is not Runtime.CONTAINERD:
         return _NOTHING
     pause = ctx.releases.image("pause")
     return Fragment(

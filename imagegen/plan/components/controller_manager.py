@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from imagegen.kubernetes import controller_manager
 from imagegen.kubernetes.arguments import emit_exec_start
+from imagegen.kubernetes.static_pods import user_id
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
-from imagegen.plan.items import Binary, Fragment, Group, Origin, Phase, Unit, User
+from imagegen.plan.items import Binary, Fragment, Group, Item, Origin, Phase, Unit, User
 
 _WHERE = "component controller_manager"
 _NOTHING = Fragment()
@@ -20,31 +21,41 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     if Role.MASTER not in roles:
         return _NOTHING
     daemon = Origin(_WHERE, reason="the controller manager runs without privileges of its own")
+    number = user_id(ctx.cluster.kubernetes.layout, _USER)
     return Fragment(
         (
-            Binary(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="the controllers of the cluster"),
-                path=f"/usr/local/bin/{_NAME}",
-                part=_NAME,
-                version=ctx.releases.version(_NAME),
-            ),
-            Group(phase=Phase.BAKE, origin=daemon, name=_USER),
+            *_plan_unit(ctx),
+            Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
             User(
                 phase=Phase.BAKE,
                 origin=daemon,
                 name=_USER,
+                uid=number,
                 group=_USER,
                 gecos="Kubernetes controller manager",
             ),
-            Unit(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
-                name=f"{_NAME}.service",
-                content=_emit_unit(ctx),
-            ),
         )
     )
+
+
+def _plan_unit(ctx: Context) -> list[Item]:
+    if ctx.cluster.kubernetes.layout is not Layout.SYSTEMD:
+        return []
+    return [
+        Binary(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="the controllers of the cluster"),
+            path=f"/usr/local/bin/{_NAME}",
+            part=_NAME,
+            version=ctx.releases.version(_NAME),
+        ),
+        Unit(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
+            name=f"{_NAME}.service",
+            content=_emit_unit(ctx),
+        ),
+    ]
 
 
 def plan_node(ctx: Context, node: Node) -> Fragment:

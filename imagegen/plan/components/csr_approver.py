@@ -66,7 +66,7 @@ def render_policy(cluster: Cluster) -> str:
         f"reserve {cluster.network.services}",
     ]
     lines += [f"reserve {address}" for address in _reserved_addresses(cluster)]
-    lines += [f"node {n.name} {n.address or 'dhcp'}" for n in cluster.nodes_with(Role.WORKER)]
+    lines += [f"node {n.name} {n.address or 'dhcp'}" for n in cluster.kubelet_nodes]
     return "\n".join(lines) + "\n"
 
 
@@ -74,7 +74,8 @@ def _reserved_addresses(cluster: Cluster) -> list[IPv4Address]:
     """What no node with a leased address may ask for; addresses of kubelets are reserved by their
     own lines.
     """
-    reserved = {n.address for n in cluster.nodes if n.address is not None and not n.has(Role.WORKER)}
+    strangers = (n for n in cluster.nodes if not cluster.has_kubelet(n.roles))
+    reserved = {n.address for n in strangers if n.address is not None}
     if cluster.network.gateway is not None:
         reserved.add(cluster.network.gateway)
     reserved.update(cluster.network.nameservers)

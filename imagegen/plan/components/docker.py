@@ -30,7 +30,7 @@ _NOTHING = Fragment()
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
-    if Role.WORKER not in roles or cluster.runtime is not Runtime.DOCKER:
+    if not cluster.has_kubelet(roles) or cluster.runtime is not Runtime.DOCKER:
         return _NOTHING
     items: list[Item] = [
         Package(phase=Phase.BAKE, origin=_ORIGIN, name=name)

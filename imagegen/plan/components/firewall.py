@@ -63,7 +63,7 @@ def plan_ruleset(ctx: Context, roles: tuple[Role, ...], ports: Iterable[Port]) -
 
 def emit_ruleset(cluster: Cluster, roles: tuple[Role, ...], ports: Sequence[Port]) -> str:
     """nftables text. Loading it again replaces the table in one transaction: no moment is without rules."""
-    pods = Role.WORKER in roles
+    pods = cluster.has_kubelet(roles)
     rules = list(_ALWAYS)
     if pods:
         rules += [f'iifname "{name}" accept' for name in _POD_INTERFACES[cluster.network.cni]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from imagegen.emit import emit_unit, emit_yaml, emit_yaml_documents
+from imagegen.kubernetes.kubelet import control_plane_labels
 from imagegen.kubernetes.manifests.access import (
     bootstrap_bindings,
     cluster_info_access,
@@ -16,7 +17,7 @@ from imagegen.kubernetes.manifests.access import (
 )
 from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
 from imagegen.kubernetes.units import UNPRIVILEGED
-from imagegen.model.cluster import BootstrapMethod, Node, Role
+from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
@@ -124,25 +125,39 @@ def _cluster_info_content(ctx: Context) -> Content:
 
 
 def _tokens_content(ctx: Context) -> Content:
-    """One line ``NODE TOKEN`` for every node with a kubelet."""
+    """One line ``NODE TOKEN`` for every node whose kubelet joins with one."""
     parts: list[str | bytes | Ref] = [
         "# NODE TOKEN: what each node may use once to ask for its certificate\n"
     ]
-    for node in ctx.cluster.nodes_with(Role.WORKER):
+    for node in ctx.cluster.nodes:
+        if not ctx.cluster.joins_by_token(node.roles):
+            continue
         parts += [f"{node.name} ", Ref(f"nodes/{node.name}/bootstrap-token"), "\n"]
     return tuple(parts)
 
 
-def _render_unit(ctx: Context) -> str:
+def _list_words(ctx: Context) -> list[str]:
+    """The command of the unit; a master that is a node of its own cluster is labelled as one."""
     lifetime = int(ctx.cluster.bootstrap.token_lifetime.total_seconds())
-    # Wanted by the API server, not by multi-user.target: a slow API must not hold up the rest of the boot.
+    words = [f"{PROGRAMS}/first-boot", f"--token-lifetime {lifetime}"]
+    if ctx.cluster.kubernetes.layout is Layout.STATIC_PODS:
+        words += ["--node ${NODE_NAME}", *(f"--node-label {k}" for k in control_plane_labels(ctx.gates))]
+    return words
+
+
+def _render_unit(ctx: Context) -> str:
+    command = _list_words(ctx)
+    has_units = ctx.cluster.kubernetes.layout is Layout.SYSTEMD
+    starter = "kube-apiserver.service" if has_units else "kubelet.service"
+    # Wanted by what starts the API server, not by multi-user.target: a slow API must not hold up the rest of
+    # the boot.
     return emit_unit(
         [
             (
                 "Unit",
                 [
                     ("Description", "Tell the Kubernetes API what TLS bootstrap and the add-ons need"),
-                    ("After", "cloud-config.target kube-apiserver.service time-sync.target"),
+                    ("After", f"cloud-config.target {starter} time-sync.target"),
                     ("ConditionPathExists", paths.FIRST_BOOT_KUBECONFIG),
                     ("StartLimitIntervalSec", "0"),
                 ],
@@ -152,7 +167,8 @@ def _render_unit(ctx: Context) -> str:
                 [
                     ("Type", "oneshot"),
                     ("RemainAfterExit", "yes"),
-                    ("ExecStart", f"{PROGRAMS}/first-boot --token-lifetime {lifetime}"),
+                    *([] if has_units else [("EnvironmentFile", paths.NODE_ENV)]),
+                    ("ExecStart", " ".join(command)),
                     ("TimeoutStartSec", "30min"),
                     ("Restart", "on-failure"),
                     ("RestartSec", "5s"),
@@ -163,6 +179,6 @@ def _render_unit(ctx: Context) -> str:
                     ("IPAddressAllow", "localhost"),
                 ],
             ),
-            ("Install", [("WantedBy", "kube-apiserver.service")]),
+            ("Install", [("WantedBy", starter)]),
         ]
     )

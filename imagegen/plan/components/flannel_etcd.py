@@ -69,7 +69,7 @@ def _plan_network(ctx: Context) -> list[Item]:
 def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     part = ctx.releases.part("flannel")
     programs = ["flanneld"]
-    has_docker = Role.WORKER in roles and has_docker_network(ctx.cluster)
+    has_docker = ctx.cluster.has_kubelet(roles) and has_docker_network(ctx.cluster)
     if has_docker:
         programs.append("mk-docker-opts.sh")
     return [

@@ -41,7 +41,7 @@ _DAEMONS = (
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
     items = [*_plan_clock(cluster), *_plan_swap(cluster), *_plan_selinux(cluster), *_plan_packages(cluster)]
-    if Role.WORKER in roles:
+    if cluster.has_kubelet(roles):
         items += _plan_pod_network(cluster)
     return Fragment(tuple(items))
 

@@ -6,7 +6,7 @@ from imagegen.emit import emit_unit, emit_yaml
 from imagegen.kubernetes import kube_proxy
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.units import NETWORK_ROOT, Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import Binary, File, Fragment, Item, Origin, Phase, Port, Unit, UnitState
@@ -17,7 +17,7 @@ _NAME = kube_proxy.COMPONENT
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    if Role.WORKER not in roles:
+    if not ctx.cluster.has_kubelet(roles) or ctx.cluster.kubernetes.layout is Layout.KUBEADM:
         return _NOTHING
     has_own_identity = Role.MASTER in roles
     return Fragment(

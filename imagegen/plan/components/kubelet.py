@@ -1,4 +1,7 @@
-"""The kubelet on workers. It joins by TLS bootstrap: only its token is made before first boot."""
+"""The kubelet where pods run. A worker joins by TLS bootstrap: only its token is made before first boot.
+
+The kubelet of a master that starts the API server as a pod has its certificate from its seed.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ _NODE_PORTS = (30000, 32767)
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    if Role.WORKER not in roles:
+    if not ctx.cluster.has_kubelet(roles):
         return _NOTHING
-    return Fragment((*_plan_daemon(ctx), *_plan_kernel(), *_plan_ports(ctx)))
+    return Fragment((*_plan_daemon(ctx, roles), *_plan_kernel(), *_plan_ports(ctx)))
 
 
 def plan_node(ctx: Context, node: Node) -> Fragment:
     return _NOTHING
 
 
-def _plan_daemon(ctx: Context) -> list[Item]:
+def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     return [
         Binary(
             phase=Phase.BAKE,
@@ -37,7 +40,7 @@ def _plan_daemon(ctx: Context) -> list[Item]:
             part=kubelet.COMPONENT,
             version=ctx.releases.version(kubelet.COMPONENT),
         ),
-        *_plan_configuration(ctx),
+        *_plan_configuration(ctx, roles),
         Directory(
             phase=Phase.BAKE,
             origin=Origin(_WHERE, reason="pods, volumes and the certificates that the kubelet gets"),
@@ -46,14 +49,16 @@ def _plan_daemon(ctx: Context) -> list[Item]:
         ),
         Unit(
             phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its token"),
+            origin=Origin(
+                _WHERE, reason="starts by itself once the seed has brought its token or kubeconfig"
+            ),
             name="kubelet.service",
-            content=_emit_unit(ctx),
+            content=_emit_unit(ctx, roles),
         ),
     ]
 
 
-def _plan_configuration(ctx: Context) -> list[Item]:
+def _plan_configuration(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     if not kubelet.has_config(ctx.gates):
         return []
     return [
@@ -61,7 +66,7 @@ def _plan_configuration(ctx: Context) -> list[Item]:
             phase=Phase.BAKE,
             origin=Origin(_WHERE, reason="the settings that all kubelets share"),
             path=kubelet.CONFIG,
-            content=(emit_yaml(kubelet.kubelet_config(ctx.cluster, ctx.gates)),),
+            content=(emit_yaml(kubelet.kubelet_config(ctx.cluster, ctx.gates, roles)),),
             mode="0600",
         )
     ]
@@ -93,23 +98,31 @@ def _plan_ports(ctx: Context) -> list[Item]:
     return [api, tcp, replace(tcp, protocol="udp")]
 
 
-def _emit_unit(ctx: Context) -> str:
-    arguments = kubelet.kubelet_arguments(ctx.cluster, ctx.gates)
+def _list_conditions(ctx: Context, roles: tuple[Role, ...]) -> tuple[tuple[str, str], ...]:
+    if not ctx.cluster.joins_by_token(roles):
+        return (("ConditionPathExists", paths.MASTER_KUBELET_KUBECONFIG),)
+    # first boot has the token; later boots have the kubeconfig that the kubelet wrote
+    return (
+        ("ConditionPathExists", f"|{paths.BOOTSTRAP_KUBECONFIG}"),
+        ("ConditionPathExists", f"|{paths.KUBELET_KUBECONFIG}"),
+    )
+
+
+def _emit_unit(ctx: Context, roles: tuple[Role, ...]) -> str:
+    arguments = kubelet.kubelet_arguments(ctx.cluster, ctx.gates, roles)
     runtime = f"{ctx.cluster.runtime.value}.service"
+    # an API server without etcd ends, and the kubelet waits longer every time before it starts it again
+    after = "kube-apiserver.service" if ctx.cluster.joins_by_token(roles) else "etcd.service"
     return emit_daemon_unit(
         Daemon(
             description="Kubernetes kubelet",
             documentation="https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/",
             type="exec",
             exec_start=emit_exec_start("/usr/local/bin/kubelet", arguments),
-            after=(runtime, "kube-apiserver.service"),
+            after=(runtime, after),
             wants=(runtime,),
             needs=(paths.NODE_ENV, *([kubelet.CONFIG] if kubelet.has_config(ctx.gates) else []), paths.CA),
-            unit=(
-                # first boot has the token; later boots have the kubeconfig that the kubelet wrote
-                ("ConditionPathExists", f"|{paths.BOOTSTRAP_KUBECONFIG}"),
-                ("ConditionPathExists", f"|{paths.KUBELET_KUBECONFIG}"),
-            ),
+            unit=_list_conditions(ctx, roles),
             environment_files=(paths.NODE_ENV,),
             service=(("KillMode", "process"), ("Delegate", "yes")),
             resources=(

@@ -42,7 +42,7 @@ def render_import(gates: Gates) -> str:
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
-    if Role.WORKER not in roles or not is_golden:
+    if not ctx.cluster.has_kubelet(roles) or not is_golden:
         return _NOTHING
     if ctx.cluster.runtime is Runtime.DOCKER:
         runtime, command = "docker.service", f"{PROGRAMS}/docker-load {IMAGE_DIRECTORY}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from imagegen.emit import emit_yaml
 from imagegen.kubernetes import scheduler
 from imagegen.kubernetes.arguments import emit_exec_start
+from imagegen.kubernetes.static_pods import user_id
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import Binary, File, Fragment, Group, Item, Origin, Phase, Unit, User
@@ -21,26 +22,42 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     if Role.MASTER not in roles:
         return _NOTHING
     daemon = Origin(_WHERE, reason="the scheduler runs without privileges of its own")
+    number = user_id(ctx.cluster.kubernetes.layout, _USER)
     return Fragment(
         (
-            Binary(
+            *_plan_unit(ctx),
+            Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
+            User(
                 phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="gives pods a node"),
-                path=f"/usr/local/bin/{_NAME}",
-                part=_NAME,
-                version=ctx.releases.version(_NAME),
+                origin=daemon,
+                name=_USER,
+                uid=number,
+                group=_USER,
+                gecos="Kubernetes scheduler",
             ),
-            Group(phase=Phase.BAKE, origin=daemon, name=_USER),
-            User(phase=Phase.BAKE, origin=daemon, name=_USER, group=_USER, gecos="Kubernetes scheduler"),
             *_plan_configuration(ctx),
-            Unit(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
-                name=f"{_NAME}.service",
-                content=_emit_unit(ctx),
-            ),
         )
     )
+
+
+def _plan_unit(ctx: Context) -> list[Item]:
+    if ctx.cluster.kubernetes.layout is not Layout.SYSTEMD:
+        return []
+    return [
+        Binary(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="gives pods a node"),
+            path=f"/usr/local/bin/{_NAME}",
+            part=_NAME,
+            version=ctx.releases.version(_NAME),
+        ),
+        Unit(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
+            name=f"{_NAME}.service",
+            content=_emit_unit(ctx),
+        ),
+    ]
 
 
 def _plan_configuration(ctx: Context) -> list[Item]:
