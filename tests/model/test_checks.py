@@ -60,7 +60,7 @@ def test_the_base_has_no_finding() -> None:
                     "- {name: w, roles: [worker], address: 10.240.0.22}\n  - {name: worker-0",
                 ),
             ],
-            "6:9 IMG123 pods 10.200.0.0/24 has 1 pieces of /24, wanted 2, one a worker",
+            "6:9 IMG123 pods 10.200.0.0/24 has 1 pieces of /24, wanted 2, one a node",
             [],
         ),
         (

@@ -111,9 +111,7 @@ def _check_sizes(review: Review) -> None:
     workers = len(review.cluster.kubelet_nodes)
     if workers > 1 << (mask - prefix):
         pieces = 1 << (mask - prefix)
-        message = (
-            f"pods {network.pods} has {pieces} pieces of /{mask}, wanted {workers}, one a node with pods"
-        )
+        message = f"pods {network.pods} has {pieces} pieces of /{mask}, wanted {workers}, one a node"
         need = mask - (workers - 1).bit_length()
         review.error(RANGE_SIZE, message, "network.pods", hint=f"a /{need} is enough", needs=(*both, "nodes"))
     if mask > 25:
