@@ -60,7 +60,7 @@ def apiserver_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         "service-cluster-ip-range": str(network.services),
         "v": "2",
         **insecure_port_arguments(gates, COMPONENT, "insecure-port"),
-        **gates.keep_known(COMPONENT, serving_arguments(paths.APISERVER, extra)),
+        **serving_arguments(cluster, gates, COMPONENT, paths.APISERVER),
         **_authentication_arguments(cluster, gates),
         **_admission_arguments(gates),
         **_audit_arguments(gates),

@@ -50,7 +50,10 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         "use-service-account-credentials": "true",
         "v": "2",
         **delegated_serving_arguments(
-            gates, COMPONENT, kubeconfig, serving_arguments(paths.CONTROLLER_MANAGER_SERVER, extra)
+            gates,
+            COMPONENT,
+            kubeconfig,
+            serving_arguments(cluster, gates, COMPONENT, paths.CONTROLLER_MANAGER_SERVER),
         ),
     }
     return merge_arguments(ours, extra)

@@ -10,7 +10,7 @@ from imagegen.kubernetes.containerd import CNI_BINARIES, CNI_CONFIGURATION
 from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.releases import load_releases
-from imagegen.kubernetes.tls import CIPHER_SUITES, MINIMUM, needs_cipher_suites
+from imagegen.kubernetes.tls import cipher_suites, minimum, needs_cipher_suites
 from imagegen.model.cluster import Cluster, Layout, Role, Runtime
 from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
@@ -166,7 +166,7 @@ def kubelet_config(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WOR
         if gates.state(COMPONENT, f"KubeletConfiguration.{field}") is not State.NOT_YET:
             config[field] = True
     if gates.has(COMPONENT, "KubeletConfiguration.tlsMinVersion"):
-        config["tlsMinVersion"] = MINIMUM
+        config["tlsMinVersion"] = minimum(cluster, gates)
     if gates.has(COMPONENT, "KubeletConfiguration.podPidsLimit"):
         config["podPidsLimit"] = 4096
     if gates.state(COMPONENT, "RotateKubeletServerCertificate") is State.ALPHA:
@@ -184,8 +184,10 @@ def kubelet_config(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WOR
         config["seccompDefault"] = True
     if gates.has(COMPONENT, "KubeletConfiguration.shutdownGracePeriod"):
         config |= {"shutdownGracePeriod": "60s", "shutdownGracePeriodCriticalPods": "20s"}
-    if needs_cipher_suites(cluster.kubernetes.extra_args_of(COMPONENT)):
-        config["tlsCipherSuites"] = list(CIPHER_SUITES)
+    if gates.has(COMPONENT, "KubeletConfiguration.tlsMinVersion") and needs_cipher_suites(
+        cluster, gates, COMPONENT
+    ):
+        config["tlsCipherSuites"] = list(cipher_suites(gates))
     return dict(sorted(config.items(), key=lambda pair: (pair[0] not in ("apiVersion", "kind"), pair[0])))
 
 

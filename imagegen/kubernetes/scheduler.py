@@ -31,7 +31,10 @@ def scheduler_arguments(cluster: Cluster, gates: Gates) -> Arguments:
     """Every flag, the user's over ours. It serves metrics and health on loopback only."""
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
     serving = delegated_serving_arguments(
-        gates, COMPONENT, paths.SCHEDULER_KUBECONFIG, serving_arguments(paths.SCHEDULER_SERVER, extra)
+        gates,
+        COMPONENT,
+        paths.SCHEDULER_KUBECONFIG,
+        serving_arguments(cluster, gates, COMPONENT, paths.SCHEDULER_SERVER),
     )
     ours = {"v": "2", **serving}
     if has_config(gates):

@@ -1,7 +1,7 @@
 """Minimum TLS version and cipher suites of every server in the cluster.
 
-TLS 1.3 everywhere: all clients of these servers are Go programs of the same release, or use OpenSSL 1.1.1 or
-newer. Suites only matter once a user lowers the minimum; then only forward-secret AEAD suites are offered.
+TLS 1.3 wherever both ends have it: Go has it since 1.13, OpenSSL since 1.1.1; else 1.2. Suites only matter
+with that minimum; then only forward-secret AEAD suites are offered.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imagegen.kubernetes.gates import Gates, State
+from imagegen.model.cluster import Cluster
+from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
 
-MINIMUM = "VersionTLS13"
+NEWEST = "VersionTLS13"
+OLDER = "VersionTLS12"
 #: the same in etcd's spelling
 ETCD_MINIMUM = "TLS1.3"
 
@@ -26,16 +29,29 @@ CIPHER_SUITES = (
 )
 
 
-def serving_arguments(certificate: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """The TLS flags of a server whose key pair has the stem ``certificate``; ``extra`` are the user's."""
+def minimum(cluster: Cluster, gates: Gates) -> str:
+    """The oldest version of TLS that servers of Kubernetes speak, in the words of Go."""
+    has_both = gates.has("all", "TLS 1.3") and SYSTEMS[cluster.image.os].has_tls_1_3
+    return NEWEST if has_both else OLDER
+
+
+def cipher_suites(gates: Gates) -> tuple[str, ...]:
+    """The suites to choose from: those whose names this version knows."""
+    return (
+        CIPHER_SUITES if gates.has("all", "TLS_ECDHE_*_WITH_CHACHA20_POLY1305_SHA256") else CIPHER_SUITES[:4]
+    )
+
+
+def serving_arguments(cluster: Cluster, gates: Gates, component: str, certificate: str) -> dict[str, str]:
+    """The TLS flags of a server whose key pair has the stem ``certificate``."""
     flags = {
         "tls-cert-file": f"{certificate}.crt",
         "tls-private-key-file": f"{certificate}.key",
-        "tls-min-version": MINIMUM,
+        "tls-min-version": minimum(cluster, gates),
     }
-    if needs_cipher_suites(extra):
-        flags["tls-cipher-suites"] = ",".join(CIPHER_SUITES)
-    return flags
+    if needs_cipher_suites(cluster, gates, component):
+        flags["tls-cipher-suites"] = ",".join(cipher_suites(gates))
+    return gates.keep_known(component, flags)
 
 
 def insecure_port_arguments(gates: Gates, component: str, flag: str) -> dict[str, str]:
@@ -66,6 +82,7 @@ def delegated_serving_arguments(
     }
 
 
-def needs_cipher_suites(extra: Mapping[str, str]) -> bool:
-    """Whether the user has lowered the minimum to a version in which suites can be chosen."""
-    return extra.get("tls-min-version", MINIMUM) != MINIMUM
+def needs_cipher_suites(cluster: Cluster, gates: Gates, component: str) -> bool:
+    """Whether the component speaks a version in which suites can be chosen."""
+    extra = cluster.kubernetes.extra_args_of(component)
+    return extra.get("tls-min-version", minimum(cluster, gates)) != NEWEST

@@ -52,6 +52,8 @@ class SystemFacts:
     resolv_conf: str = "/run/systemd/resolve/resolv.conf"
     #: kernel, network (networkd) and cloud-init of golden images are of our choosing, not the installer's
     has_own_base: bool = True
+    #: its OpenSSL, which our programs speak with, is 1.1.1 or newer
+    has_tls_1_3: bool = True
     #: nft knows names of priorities (0.9.1)
     has_named_priorities: bool = True
     #: the file that says what SELinux does; None where there is none
@@ -109,6 +111,7 @@ SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
         sshd_config="/etc/ssh/sshd_config",
         sshd_head=("UsePAM yes", "Subsystem sftp /usr/libexec/openssh/sftp-server"),
         has_time_folder=False,
+        has_tls_1_3=False,
         has_named_priorities=False,
         # the system's own is 3.6; the one of the software collections lies apart
         python="/usr/local/lib/imagegen/python3",

@@ -1,0 +1,289 @@
+"""What imagegen makes of a cluster file, in the same lines as the source documents; read from the plan alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from imagegen.kubernetes.config_fields import config_fields
+from imagegen.kubernetes.gates import load_gates
+from imagegen.kubernetes.releases import load_releases
+from imagegen.model.cluster import Role
+from imagegen.pki.spec import list_authorities, list_certificates
+from imagegen.plan.items import (
+    Binary,
+    Directory,
+    File,
+    Group,
+    Item,
+    KernelModule,
+    Package,
+    Sysctl,
+    Unit,
+    User,
+)
+from imagegen.plan.plan import Plan
+
+#: flags of the kubelet and where its file says the same
+_KUBELET_FIELDS = {
+    "anonymous-auth": "authentication.anonymous.enabled",
+    "authentication-token-webhook": "authentication.webhook.enabled",
+    "authorization-mode": "authorization.mode",
+    "cgroup-driver": "cgroupDriver",
+    "client-ca-file": "authentication.x509.clientCAFile",
+    "cluster-dns": "clusterDNS",
+    "cluster-domain": "clusterDomain",
+    "feature-gates": "featureGates",
+    "hairpin-mode": "hairpinMode",
+    "pod-manifest-path": "staticPodPath",
+    "rotate-certificates": "rotateCertificates",
+    "rotate-server-certificates": "serverTLSBootstrap",
+    "serialize-image-pulls": "serializeImagePulls",
+    "tls-cipher-suites": "tlsCipherSuites",
+    "tls-min-version": "tlsMinVersion",
+    "address": "address",
+}
+#: daemon → the file that holds what are flags elsewhere, and its fields by flag
+_FILES = {
+    "kubelet": "/etc/kubernetes/kubelet.yaml",
+    "etcd": "/etc/etcd/etcd.yaml",
+    "kube-proxy": "/etc/kubernetes/kube-proxy.yaml",
+}
+
+
+def list_items(plan: Plan) -> list[Item]:
+    """Every item of every node, each once."""
+    items: dict[Item, None] = {}
+    for role_plan in plan.role_plans:
+        items |= dict.fromkeys(role_plan.items)
+    for node_plan in plan.node_plans():
+        items |= dict.fromkeys(node_plan.items)
+    return list(items)
+
+
+def list_lines(plan: Plan) -> set[str]:
+    """Every line of the vocabulary that the plan fulfils."""
+    items = list_items(plan)
+    lines = set(_list_facts(plan))
+    lines |= set(_list_plain(items))
+    lines |= set(_list_certificates(plan))
+    lines |= set(list_flags(items))
+    lines |= set(_list_objects(items))
+    return lines
+
+
+def read_text(file: File) -> str:
+    """The body; names of secrets in angle brackets."""
+    parts = []
+    for part in file.content:
+        if isinstance(part, str):
+            parts.append(part)
+        else:
+            parts.append(part.decode() if isinstance(part, bytes) else f"<{part.name}>")
+    return "".join(parts)
+
+
+def _list_facts(plan: Plan) -> Iterator[str]:
+    cluster = plan.cluster
+    network = cluster.network
+    facts = {
+        "system": cluster.image.os.value,
+        "kubernetes": str(cluster.kubernetes.version),
+        "nodes": network.nodes,
+        "services": network.services,
+        "api service": network.api_service,
+        "dns": network.dns,
+        "pods": network.pods,
+        "node mask": network.node_cidr_mask_size,
+        "domain": network.domain,
+        "proxy": network.proxy.value,
+        "cni": network.cni.value,
+        "runtime": cluster.runtime.value,
+        "layout": cluster.kubernetes.layout.value,
+        "bootstrap": cluster.bootstrap.method.value,
+        "endpoint": cluster.endpoint.url,
+        "etcd members": len(cluster.nodes_with(Role.ETCD)),
+    }
+    yield from (f"fact {key}: {value}" for key, value in facts.items())
+    yield from (f"fact target: {target.value}" for target in cluster.targets)
+    for node in cluster.nodes:
+        yield f"fact node {node.name}: {node.address or 'dhcp'} {node.role_set}"
+        yield f"fact node {node.name}: {node.role_set}"
+        yield from (f"fact {role.value}: {node.address or 'dhcp'}" for role in node.roles)
+        yield from (f"fact member {node.address}: {role.value}" for role in node.roles)
+        yield from (f"fact node {node.address}: {role.value}" for role in node.roles)
+    for role, count in ((role.value, len(cluster.nodes_with(role))) for role in Role):
+        yield f"practice {role}: {count}"
+    yield f"practice cni: {network.cni.value}"
+    for part, version in load_releases(cluster.kubernetes.version).versions.items():
+        yield f"release {part}: {version}"
+
+
+def _list_plain(items: list[Item]) -> Iterator[str]:
+    for item in items:
+        match item:
+            case KernelModule():
+                yield f"module {item.name}"
+            case Sysctl():
+                yield f"sysctl {item.key} = {item.value}"
+            case Group():
+                yield f"group {item.name}"
+            case Package():
+                yield f"host package {item.name}"
+            case User():
+                yield from (f"user {item.name}", f"user {item.name} group {item.group}")
+                yield f"user {item.name} shell {item.shell.rpartition('/')[2]}"
+                yield f"user {item.name} home {'none' if item.home == '/nonexistent' else item.home}"
+            case Directory():
+                yield from _list_path("directory", item.path, item.mode, item.owner)
+            case File():
+                yield from _list_path("file", item.path, item.mode, item.owner)
+            case Binary():
+                yield from _list_path("file", item.path, "0755", "root")
+                yield f"host {item.path.rpartition('/')[2]}"
+            case Unit():
+                yield from _list_unit(item)
+
+
+def _list_path(kind: str, path: str, mode: str, owner: str) -> Iterator[str]:
+    yield from (f"{kind} {path}", f"{kind} {path} mode {mode}", f"{kind} {path} owner {owner}")
+
+
+def _list_unit(unit: Unit) -> Iterator[str]:
+    yield f"unit {unit.name}" if unit.state.value == "enabled" else f"unit {unit.name} {unit.state.value}"
+    for key, value in _read_directives(unit.content or ""):
+        if key in {"After", "Before", "Wants", "Requires", "WantedBy", "RequiredBy"}:
+            yield from (f"unit {unit.name} {key}={word}" for word in value.split())
+        else:
+            yield f"unit {unit.name} {key}={value}"
+
+
+def _read_directives(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.replace("\\\n", " ").splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            yield key.strip(), " ".join(value.split())
+
+
+def _list_certificates(plan: Plan) -> Iterator[str]:
+    cluster = plan.cluster
+    for authority in list_authorities(cluster):
+        stem = authority.name.removeprefix("pki/")
+        yield from _describe(stem, stem, f"{authority.subject}", authority.key.value, authority.lifetime.days)
+        yield from (f"certificate {stem} is CA", f"certificate {stem} critical")
+    for spec in list_certificates(cluster):
+        stem = spec.name.rpartition("/")[2]
+        issuer = spec.issuer.removeprefix("pki/")
+        yield from _describe(stem, issuer, str(spec.subject), spec.key.value, spec.lifetime.days)
+        yield from (f"certificate {stem} usage {usage.value}" for usage in spec.usages)
+        yield from (f"certificate {stem} name {name}" for name in (*spec.dns_names, *spec.addresses))
+
+
+def _describe(stem: str, issuer: str, subject: str, key: str, days: int) -> Iterator[str]:
+    yield f"certificate {stem}"
+    yield f"certificate {stem} issuer {issuer}"
+    yield f"certificate {stem} subject {subject.replace(', ', ',')}"
+    yield f"certificate {stem} key {key}"
+    yield f"certificate {stem} days {days}"
+
+
+def list_flags(items: list[Item]) -> Iterator[str]:
+    """``flag COMPONENT --FLAG=VALUE``: of command lines, and of files that replace flags."""
+    environment = dict(_read_environment(items))
+    for item in items:
+        if isinstance(item, Unit) and item.content:
+            for key, value in _read_directives(item.content):
+                if key == "ExecStart":
+                    yield from _read_command(_fill(value, environment))
+        if isinstance(item, File) and "/manifests/" in item.path:
+            for container in yaml.safe_load(read_text(item)).get("spec", {}).get("containers", []):
+                yield from _read_command(
+                    shlex.join([*container.get("command", []), *container.get("args", [])])
+                )
+        for component, path in _FILES.items():
+            if isinstance(item, File) and item.path == path:
+                yield from _read_fields(component, yaml.safe_load(read_text(item)))
+
+
+def _read_environment(items: list[Item]) -> Iterator[tuple[str, str]]:
+    for item in items:
+        if isinstance(item, File) and item.path.endswith(".env"):
+            for line in read_text(item).splitlines():
+                key, equals, value = line.partition("=")
+                if equals:
+                    yield key, value.strip('"')
+
+
+def _fill(command: str, environment: Mapping[str, str]) -> str:
+    for key, value in environment.items():
+        command = command.replace(f"${{{key}}}", value).replace(f"${key}", value)
+    return command
+
+
+def _read_command(command: str) -> Iterator[str]:
+    words = shlex.split(command)
+    if not words:
+        return
+    component = words[0].rpartition("/")[2]
+    for word in words[1:]:
+        if word.startswith("-"):
+            name, equals, value = word.lstrip("-").partition("=")
+            yield f"flag {component} --{name}={value if equals else 'true'}"
+
+
+@cache
+def _fields_of(component: str) -> dict[str, str]:
+    if component == "kubelet":
+        return _KUBELET_FIELDS
+    return {flag: ".".join(found.path) for flag, found in config_fields(component).items()}
+
+
+def _read_fields(component: str, document: dict[str, Any]) -> Iterator[str]:
+    for flag, path in _fields_of(component).items():
+        value: Any = document
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            yield f"flag {component} --{flag}={_spell(value)}"
+
+
+def _spell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ",".join(f"{key}={_spell(each)}" for key, each in value.items())
+    return str(value)
+
+
+def list_documents(items: list[Item]) -> Iterator[dict[str, Any]]:
+    """Every object that a master applies."""
+    for item in items:
+        if isinstance(item, File) and item.path.startswith(
+            ("/etc/kubernetes/first-boot/", "/etc/kubernetes/addons/")
+        ):
+            yield from (each for each in yaml.safe_load_all(read_text(item)) if each)
+
+
+def _list_objects(items: list[Item]) -> Iterator[str]:
+    for each in list_documents(items):
+        kind, meta = each["kind"], each["metadata"]
+        name = f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else meta["name"]
+        yield f"object {kind} {name}"
+        if kind.endswith("RoleBinding"):
+            for subject in each["subjects"]:
+                yield f"object {kind} {name}: {each['roleRef']['name']} <- {subject['name']}"
+        if kind.endswith("Role"):
+            for rule in each.get("rules", []):
+                verbs, resources = ",".join(rule["verbs"]), ",".join(rule.get("resources", []))
+                yield f"object {kind} {name}: {verbs} {resources}"
+
+
+def has_gate(plan: Plan, component: str, item: str) -> bool:
+    """Whether the version table has an item for the plan's version."""
+    return load_gates(plan.cluster.kubernetes.version).has(component, item)
