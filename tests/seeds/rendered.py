@@ -1,4 +1,4 @@
-"""What imagegen makes of a cluster file, in the same lines as the source documents; read from the plan alone."""
+"""What imagegen makes of a cluster file, in the lines of the source documents; read from the plan alone."""
 
 from __future__ import annotations
 
