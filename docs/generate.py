@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the program itself: commands, cluster file, ports, findings."""
+"""Writes the pages that come from the program and its examples: commands, cluster file, ports, findings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from imagegen.cli.explain import load_codes
 from imagegen.cli.main import cli
@@ -21,6 +22,7 @@ from imagegen.plan.profiles import load_profiles
 from imagegen.resources import find_resource
 
 FOLDER = Path(__file__).resolve().parent / "reference"
+EXAMPLES = Path(__file__).resolve().parent / "examples"
 NOTE = "<!-- written by docs/generate.py; change the program instead -->\n"
 
 
@@ -203,6 +205,37 @@ def render_findings() -> str:
     return "\n".join(out)
 
 
+def render_example(name: str) -> str:
+    """The page of an example that was built by hand before: how it differs and why, and the same today."""
+    stated = yaml.safe_load(find_resource("examples", name, "deviations.yaml").read_text("utf-8"))
+    out = [NOTE, _read_readme(name), "## Where it differs from its source\n"]
+    if stated.get("warnings"):
+        out.append("`imagegen check` warns, and may be right:\n")
+        out += [f"- [{code}](../reference/findings.md): {why}" for code, why in stated["warnings"].items()]
+        out.append("")
+    out += ["| lines of the source | why they are not here |", "|---|---|"]
+    for each in stated["deviations"]:
+        lines = "<br>".join(f"`{line}`" for line in each["lines"])
+        out.append(f"| {lines} | {each['reason']} |")
+    if stated.get("names"):
+        out += ["", "Other names for the same things:\n", "| the source | imagegen |", "|---|---|"]
+        out += [f"| `{each['source']}` | `{each['ours']}` |" for each in stated["names"]]
+    text = find_resource("examples", name, "cluster.yaml").read_text("utf-8")
+    out += ["", f"## Its cluster file\n\n```yaml\n{text}```\n"]
+    out += [_read_readme(f"{name}-today").replace("# ", "## ", 1)]
+    text = find_resource("examples", f"{name}-today", "cluster.yaml").read_text("utf-8")
+    return "\n".join([*out, f"```yaml\n{text}```\n"])
+
+
+def _read_readme(name: str) -> str:
+    return find_resource("examples", name, "README.md").read_text("utf-8")
+
+
+def list_example_pages() -> tuple[str, ...]:
+    """The examples that have a page: those whose differences from a source are stated."""
+    return tuple(sorted(path.parent.name for path in find_resource("examples").glob("*/deviations.yaml")))
+
+
 PAGES = {
     "commands.md": render_commands,
     "cluster.md": render_cluster,
@@ -214,6 +247,9 @@ PAGES = {
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
+    EXAMPLES.mkdir(exist_ok=True)
+    for name in list_example_pages():
+        (EXAMPLES / f"{name}.md").write_text(render_example(name), encoding="utf-8")
     for name, render in PAGES.items():
         (FOLDER / name).write_text(render(), encoding="utf-8")
 

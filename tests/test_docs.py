@@ -37,6 +37,12 @@ def test_reference_is_current(page: str) -> None:
     assert (DOCS / "reference" / page).read_text() == wanted, "run docs/generate.py"
 
 
+@pytest.mark.parametrize("name", GENERATOR.list_example_pages())
+def test_examples_of_a_source_are_current(name: str) -> None:
+    wanted = GENERATOR.render_example(name)
+    assert (DOCS / "examples" / f"{name}.md").read_text() == wanted, "run docs/generate.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):

@@ -15,6 +15,7 @@ from imagegen.plan.oldunits import fit_unit, needs_fitting
 
 #: the reason of packages that the cluster file names
 _USERS_OWN = "image.packages"
+_DROP_INS = "/etc/systemd/system/"
 _PYTHON = "#!/usr/bin/python3 "
 _ORIGIN = Origin("component fitting", reason="the system's own Python is too old for our programs")
 
@@ -42,6 +43,8 @@ def _fit(item: Item, facts: SystemFacts) -> Iterator[Item]:
                 yield Directory(
                     phase=item.phase, origin=item.origin, path=path, mode=mode, owner=owner, group=owner
                 )
+        case File() if item.path.startswith(_DROP_INS) and needs_fitting(facts.systemd):
+            yield replace(item, content=(fit_unit(str(item.content[0]))[0],))
         case File() if facts.python_prefix is not None and _is_python(item):
             yield _change_python(item, facts.python)
             yield _plan_python(facts.python, facts.python_prefix)

@@ -23,6 +23,7 @@ UNKNOWN = _words(
     IPAddressAllow IPAddressDeny KeyringMode LockPersonality MemoryDenyWriteExecute MemoryMin PrivateUsers
     ProcSubset ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules
     ProtectKernelTunables ProtectProc RemoveIPC RestrictNamespaces RestrictRealtime RestrictSUIDSGID
+    RuntimeDirectoryPreserve
     """
 )
 _RENAMED = {

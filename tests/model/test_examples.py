@@ -24,8 +24,10 @@ def load(name: str) -> tuple[Cluster, Report]:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_has_no_warning_and_nobodys_key(name: str) -> None:
     cluster, report = load(name)
-    assert [f.code for f in report.findings if f.severity is not Severity.NOTE] == []
-    assert cluster.name == name
+    stated = (EXAMPLES / name / "deviations.yaml").is_file()
+    if not stated:  # else tests/seeds judge the warnings, and the name is the source's
+        assert [f.code for f in report.findings if f.severity is not Severity.NOTE] == []
+        assert cluster.name == name
     assert cluster.access.ssh_authorized_keys == ()
     assert (EXAMPLES / name / "README.md").is_file()
 

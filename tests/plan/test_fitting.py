@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from imagegen.cli.examples import example_file, list_examples
 from imagegen.model.cluster import OperatingSystem
 from imagegen.model.systems import SYSTEMS
 from imagegen.plan.fitting import fit_items
 from imagegen.plan.items import Directory, File, Item, Origin, Package, Phase, Unit
 from imagegen.plan.oldunits import UNKNOWN, fit_unit
+from imagegen.plan.plan import Plan
 from tests.judges.seeds import NODES, TEXT
-from tests.plan.plans import make_plan
+from tests.plan.plans import make_plan, try_plan
 
 
 def words(text: str) -> frozenset[str]:
@@ -90,6 +92,24 @@ def test_systemd_219_knows_every_directive(items: list[Item]) -> None:
         assert values.get("ProtectSystem", "full") in {"yes", "full"}, unit.name
         assert "@" not in values.get("SystemCallFilter", ""), unit.name
         assert values.get("TimeoutStartSec") != "infinity", unit.name
+
+
+@pytest.mark.parametrize("name", [name for name in list_examples() if name.startswith("seed-")])
+def test_units_of_examples_on_old_systems(name: str) -> None:
+    plan = make_plan_of(name)
+    if plan.cluster.image.os is not OperatingSystem.ORACLELINUX_7:
+        assert name.endswith("-today")
+        return
+    for role_plan in plan.role_plans:
+        for item in role_plan.items:
+            if isinstance(item, Unit) and item.content:
+                assert {key for key, _ in directives(item.content)} - KNOWN_219 == set(), item.name
+
+
+def make_plan_of(name: str) -> Plan:
+    plan, report = try_plan(example_file(name))
+    assert plan is not None, report.render_text()
+    return plan
 
 
 def test_directories_that_systemd_does_not_make(items: list[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -47,6 +48,7 @@ _KUBELET_FIELDS = {
     "tls-min-version": "tlsMinVersion",
     "address": "address",
 }
+_DROP_INS = "/etc/systemd/system/"
 #: daemon → the file that holds what are flags elsewhere, and its fields by flag
 _FILES = {
     "kubelet": "/etc/kubernetes/kubelet.yaml",
@@ -71,8 +73,10 @@ def list_lines(plan: Plan) -> set[str]:
     lines = set(_list_facts(plan))
     lines |= set(_list_plain(items))
     lines |= set(_list_certificates(plan))
-    lines |= set(list_flags(items))
+    for node_plan in plan.node_plans():
+        lines |= set(list_flags([*node_plan.role_plan.items, *node_plan.items]))
     lines |= set(_list_objects(items))
+    lines |= set(list_settings(plan, items))
     return lines
 
 
@@ -142,6 +146,9 @@ def _list_plain(items: list[Item]) -> Iterator[str]:
                 yield from _list_path("directory", item.path, item.mode, item.owner)
             case File():
                 yield from _list_path("file", item.path, item.mode, item.owner)
+                if item.path.startswith(_DROP_INS):
+                    name = item.path.removeprefix(_DROP_INS).partition(".d/")[0]
+                    yield from _list_directives(name, read_text(item))
             case Binary():
                 yield from _list_path("file", item.path, "0755", "root")
                 yield f"host {item.path.rpartition('/')[2]}"
@@ -155,11 +162,15 @@ def _list_path(kind: str, path: str, mode: str, owner: str) -> Iterator[str]:
 
 def _list_unit(unit: Unit) -> Iterator[str]:
     yield f"unit {unit.name}" if unit.state.value == "enabled" else f"unit {unit.name} {unit.state.value}"
-    for key, value in _read_directives(unit.content or ""):
+    yield from _list_directives(unit.name, unit.content or "")
+
+
+def _list_directives(name: str, text: str) -> Iterator[str]:
+    for key, value in _read_directives(text):
         if key in {"After", "Before", "Wants", "Requires", "WantedBy", "RequiredBy"}:
-            yield from (f"unit {unit.name} {key}={word}" for word in value.split())
+            yield from (f"unit {name} {key}={word}" for word in value.split())
         else:
-            yield f"unit {unit.name} {key}={value}"
+            yield f"unit {name} {key}={value}"
 
 
 def _read_directives(text: str) -> Iterator[tuple[str, str]]:
@@ -200,7 +211,7 @@ def list_flags(items: list[Item]) -> Iterator[str]:
                 if key == "ExecStart":
                     yield from _read_command(_fill(value, environment))
         if isinstance(item, File) and "/manifests/" in item.path:
-            for container in yaml.safe_load(read_text(item)).get("spec", {}).get("containers", []):
+            for container in (yaml.safe_load(read_text(item)) or {}).get("spec", {}).get("containers", []):
                 yield from _read_command(
                     shlex.join([*container.get("command", []), *container.get("args", [])])
                 )
@@ -287,3 +298,99 @@ def _list_objects(items: list[Item]) -> Iterator[str]:
 def has_gate(plan: Plan, component: str, item: str) -> bool:
     """Whether the version table has an item for the plan's version."""
     return load_gates(plan.cluster.kubernetes.version).has(component, item)
+
+
+def list_settings(plan: Plan, items: list[Item]) -> Iterator[str]:
+    """Lines about what is inside files, and about the machine as a whole."""
+    files = {item.path: read_text(item) for item in items if isinstance(item, File)}
+    units = {item.name: item for item in items if isinstance(item, Unit)}
+    yield from _list_host(plan, files, units)
+    for path, text in files.items():
+        if path.endswith((".kubeconfig", ".conf")) and "current-context" in text:
+            yield _describe_kubeconfig(path, yaml.safe_load(text))
+    if "/etc/kubernetes/encryption.yaml" in files:
+        encryption = yaml.safe_load(files["/etc/kubernetes/encryption.yaml"])
+        yield f"setting encryption api: {encryption['kind']} {encryption['apiVersion'].rpartition('/')[2]}"
+        for entry in encryption["resources"]:
+            yield f"setting encryption resources: {','.join(entry['resources'])}"
+            for number, provider in enumerate(entry["providers"], 1):
+                yield f"setting encryption provider {number}: {next(iter(provider))}"
+    if "/etc/kubernetes/audit-policy.yaml" in files:
+        policy = yaml.safe_load(files["/etc/kubernetes/audit-policy.yaml"])
+        yield f"setting audit api: {policy['apiVersion']}"
+        yield f"setting audit omits: {','.join(policy['omitStages'])}"
+        yield from (f"setting audit rule: {_describe_rule(rule)}" for rule in policy["rules"])
+    yield from _list_network(files)
+    yield from _list_bootstrap(plan, files, units)
+    yield from _list_addons(items)
+
+
+def _list_network(files: Mapping[str, str]) -> Iterator[str]:
+    for key, value in json.loads(files.get("/etc/docker/daemon.json", "{}")).items():
+        yield f"setting daemon.json {key}: {_spell(value)}"
+    if "/etc/etcd/flannel-network.json" in files:
+        network = json.loads(files["/etc/etcd/flannel-network.json"])
+        wanted = {key: network[key] for key in ("Network", "SubnetLen")} | {
+            "Backend": {"Type": network["Backend"]["Type"]}
+        }
+        yield f"setting etcd key /coreos.com/network/config: {json.dumps(wanted, separators=(',', ':'))}"
+
+
+def _list_host(plan: Plan, files: Mapping[str, str], units: Mapping[str, Unit]) -> Iterator[str]:
+    masked = {name for name, unit in units.items() if unit.state.value == "masked"}
+    if "swap.target" in masked:
+        yield "host swap off"
+    if "firewalld.service" in masked:
+        yield "host firewalld off"
+    if "SELINUX=permissive" in files.get("/etc/selinux/config", ""):
+        yield "host selinux permissive"
+    text = " ".join([*files.values(), *(unit.content or "" for unit in units.values())])
+    if "FORWARD" in text and "ACCEPT" in text:
+        yield "host FORWARD policy ACCEPT"
+    balancers = {node.address for node in plan.cluster.nodes_with(Role.LB)}
+    if balancers & set(plan.cluster.network.nameservers):
+        yield "host name server is the load balancer"
+
+
+def _describe_kubeconfig(path: str, document: dict[str, Any]) -> str:
+    (entry,) = document["users"]
+    how = "token" if "token" in entry["user"] else "certificate"
+    return f"kubeconfig {path}: {entry['name'].partition('@')[0]} by {how}"
+
+
+def _describe_rule(rule: dict[str, Any]) -> str:
+    words = [rule["level"], *rule.get("users", []), *rule.get("userGroups", []), *rule.get("verbs", [])]
+    for entry in rule.get("resources", []):
+        words.append(",".join(entry.get("resources", [entry["group"] or "core"])))
+        words += entry.get("resourceNames", [])
+    words += [",".join(rule["nonResourceURLs"])] if "nonResourceURLs" in rule else []
+    words += [f"in {name}" for name in rule.get("namespaces", [])]
+    return " ".join(words) if len(words) > 1 else f"{rule['level']} everything"
+
+
+def _list_bootstrap(plan: Plan, files: Mapping[str, str], units: Mapping[str, Unit]) -> Iterator[str]:
+    bootstrap = plan.cluster.bootstrap
+    if bootstrap.method.value == "token" and "/etc/imagegen/bootstrap-tokens" in files:
+        yield "setting bootstrap token: kube-system Secret of type bootstrap.kubernetes.io/token"
+        yield "setting bootstrap token usage: authentication,signing"
+        yield f"setting bootstrap token lifetime: {int(bootstrap.token_lifetime.total_seconds()) // 3600}h"
+    if "csr-approver.service" in units:
+        yield "setting kubelet client certificate: approved by itself"
+        if bootstrap.approve_serving:
+            yield "setting kubelet serving certificate: approved by itself"
+
+
+def _list_addons(items: list[Item]) -> Iterator[str]:
+    for each in list_documents(items):
+        name, kind = each["metadata"]["name"], each["kind"]
+        if kind == "ConfigMap" and name == "cluster-info":
+            yield "object ConfigMap kube-public/cluster-info: holds the CA and the address"
+        if kind == "DaemonSet":
+            yield f"setting {name}: DaemonSet"
+        if kind == "DaemonSet" and "flannel" in name:
+            yield "object manifest flannel: DaemonSet with vxlan"
+        if kind == "Deployment" and "coredns" in name:
+            count = {1: "one replica", 2: "two replicas"}[each["spec"]["replicas"]]
+            yield f"object manifest coredns: Deployment with {count}"
+        if kind == "Deployment" and "metrics-server" in name:
+            yield "object manifest metrics-server: Deployment with APIService"
