@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -71,12 +71,18 @@ def parse_tokens(text: str) -> dict[str, Token]:
     return tokens
 
 
-def apply_tokens(api: ApiClient, tokens: Mapping[str, Token], lifetime: timedelta, now: datetime) -> int:
+def apply_tokens(
+    api: ApiClient,
+    tokens: Mapping[str, Token],
+    lifetime: timedelta,
+    now: datetime,
+    groups: Sequence[str] = (),
+) -> int:
     """Bring in every token that the cluster has never seen; returns how many Secrets were made.
 
-    A lifetime of zero means no expiry. First the expiry is recorded, then the Secret is made, then that is
-    recorded: a run that was cut off is finished by the next, with the same expiry. Raises ApiError and
-    connection errors.
+    A lifetime of zero means no expiry; ``groups`` are those of every token beside that of its node. First the
+    expiry is recorded, then the Secret is made, then that is recorded: a run that was cut off is finished by
+    the next, with the same expiry. Raises ApiError and connection errors.
     """
     expiration = (now + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ") if lifetime else "never"
     signing = len(tokens) <= MAX_SIGNING_TOKENS
@@ -84,7 +90,7 @@ def apply_tokens(api: ApiClient, tokens: Mapping[str, Token], lifetime: timedelt
     for node, token in tokens.items():
         shards.setdefault(shard_of(node), {})[node] = token
     return sum(
-        _apply_shard(api, RECORD_PREFIX + shard, members, expiration, now, signing=signing)
+        _apply_shard(api, RECORD_PREFIX + shard, members, expiration, now, groups, signing=signing)
         for shard, members in sorted(shards.items())
     )
 
@@ -95,7 +101,14 @@ def shard_of(node: str) -> str:
 
 
 def _apply_shard(
-    api: ApiClient, name: str, tokens: Mapping[str, Token], expiration: str, now: datetime, *, signing: bool
+    api: ApiClient,
+    name: str,
+    tokens: Mapping[str, Token],
+    expiration: str,
+    now: datetime,
+    groups: Sequence[str],
+    *,
+    signing: bool,
 ) -> int:
     def add_unknown(record: Record) -> Record:
         out = dict(record)
@@ -111,7 +124,7 @@ def _apply_shard(
     for node, token in tokens.items():
         for entry in record[node]:
             if entry.digest == token.digest and not entry.applied:
-                count += _make_secret(api, node, token, entry.expiration, now, signing=signing)
+                count += _make_secret(api, node, token, entry.expiration, now, groups, signing=signing)
                 made.add(token.digest)
 
     def mark_applied(record: Record) -> Record:
@@ -126,13 +139,20 @@ def _apply_shard(
 
 
 def _make_secret(
-    api: ApiClient, node: str, token: Token, expiration: str, now: datetime, *, signing: bool
+    api: ApiClient,
+    node: str,
+    token: Token,
+    expiration: str,
+    now: datetime,
+    groups: Sequence[str],
+    *,
+    signing: bool,
 ) -> int:
     if expiration != "never" and datetime.fromisoformat(expiration.replace("Z", "+00:00")) <= now:
         log("expired", node=node, expiration=expiration)
         return 0
     try:
-        api.request("POST", SECRETS, token_secret(node, token, expiration, signing=signing))
+        api.request("POST", SECRETS, token_secret(node, token, expiration, groups, signing=signing))
     except ApiError as error:
         if error.status != 409:
             raise
@@ -141,7 +161,9 @@ def _make_secret(
     return 1
 
 
-def token_secret(node: str, token: Token, expiration: str, *, signing: bool) -> Object:
+def token_secret(
+    node: str, token: Token, expiration: str, groups: Sequence[str] = (), *, signing: bool
+) -> Object:
     """The Secret that the API server's bootstrap authenticator reads; its extra group carries the
     node's name.
     """
@@ -150,7 +172,7 @@ def token_secret(node: str, token: Token, expiration: str, *, signing: bool) -> 
         "token-secret": token.secret,
         "description": f"TLS bootstrap of node {node}",
         "usage-bootstrap-authentication": "true",
-        "auth-extra-groups": f"system:bootstrappers:imagegen:{node}",
+        "auth-extra-groups": ",".join([f"system:bootstrappers:imagegen:{node}", *groups]),
     }
     if signing:
         data["usage-bootstrap-signing"] = "true"

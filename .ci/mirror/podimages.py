@@ -1,4 +1,6 @@
-"""The images of the cluster's own pods: pause, CoreDNS and flannel, made of programs that are built here."""
+"""The images of the cluster's own pods: pause, CoreDNS, flannel and the control plane, made of programs that
+are built here.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,10 @@ _FIREWALL_PACKAGES = (
     *("libjansson4", "libgmp10", "libedit2", "libbsd0", "libmd0", "libtinfo6", "libnetfilter-conntrack3"),
     *("libnfnetlink0", "libc6"),
 )
+#: daemons that are images as well as programs
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+#: what kube-proxy starts beside them, in one version or another
+_PROXY_PACKAGES = (*_FIREWALL_PACKAGES, "conntrack", "ipset", "libipset13t64")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -60,6 +66,8 @@ class PodImages:
 
     def make(self, name: str, releases: Releases) -> Image:
         version = releases.version(name)
+        if name in CONTROL_PLANE:
+            return self._daemon(name, releases)
         make = {"pause": self._pause, "coredns": self._coredns, "flannel": self._flannel}[name]
         return make(releases.image(name), version, releases)
 
@@ -68,7 +76,22 @@ class PodImages:
         version = releases.version(name)
         if name == "flannel":
             return f"flannel {version}; nftables and iptables of Debian {self.firewall.suite}"
+        if name == "kube-proxy":
+            return f"{name} {version}; nftables, iptables, conntrack of Debian {self.firewall.suite}"
         return f"{name} {version}"
+
+    def _daemon(self, name: str, releases: Releases) -> Image:
+        """A daemon of Kubernetes out of the mirror, where the official image has it."""
+        part = releases.part(name)
+        if not self.mirror.has(part):
+            raise Unavailable(f"the mirror has no {name} {part.version}, of which the image is made")
+        # the official image lets its API server bind low ports without root, which a pod has to allow
+        capability = BIND_SERVICE if name == "kube-apiserver" else ""
+        body = self.mirror.path(part.url).read_bytes()
+        program = LayerFile(path=f"usr/local/bin/{name}", body=body, capability=capability)
+        tools = self._list_firewall(_PROXY_PACKAGES) if name == "kube-proxy" else []
+        settings = {"Entrypoint": [f"/usr/local/bin/{name}"], "WorkingDir": "/", "Env": [_PATH]}
+        return Image(reference=releases.image(name), files=(program, *tools, *_ACCOUNTS), settings=settings)
 
     def _pause(self, reference: str, version: str, releases: Releases) -> Image:
         if shutil.which("gcc") is None:
@@ -95,9 +118,16 @@ class PodImages:
 
     def _flannel(self, reference: str, version: str, releases: Releases) -> Image:
         daemon = self._find_flanneld(version, releases)
+        program = LayerFile(path="opt/bin/flanneld", body=daemon.read_bytes())
+        tools = self._list_firewall(_FIREWALL_PACKAGES)
+        settings = {"Entrypoint": ["/opt/bin/flanneld"], "Env": [_PATH]}
+        return Image(reference=reference, files=(program, *tools, *_ACCOUNTS), settings=settings)
+
+    def _list_firewall(self, packages: tuple[str, ...]) -> list[LayerFile]:
+        """What the packages install, with the links that Debian makes when it installs them."""
         files = {
             file.path: file
-            for package in _FIREWALL_PACKAGES
+            for package in packages
             for file in list_files(
                 self.firewall.unpack(package),
                 "bin",
@@ -116,12 +146,7 @@ class PodImages:
         }
         links |= {f"usr/sbin/{name}": "xtables-nft-multi" for name in ("ip6tables-restore", "iptables-save")}
         links |= {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
-        program = LayerFile(path="opt/bin/flanneld", body=daemon.read_bytes())
-        linked = [LayerFile(path=path, link=to) for path, to in links.items()]
-        settings = {"Entrypoint": ["/opt/bin/flanneld"], "Env": [_PATH]}
-        return Image(
-            reference=reference, files=(program, *files.values(), *linked, *_ACCOUNTS), settings=settings
-        )
+        return [*files.values(), *(LayerFile(path=path, link=to) for path, to in links.items())]
 
     def _find_flanneld(self, version: str, releases: Releases) -> Path:
         """The program of the part that the mirror has, else a new one."""

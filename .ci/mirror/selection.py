@@ -18,10 +18,11 @@ from imagegen.plan.profiles import load_profiles
 from mirror.build import list_parts
 from mirror.debian_kubernetes import BINARIES
 from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
+from mirror.podimages import CONTROL_PLANE
 from mirror.recipe import KUBERNETES_VERSIONS
 
 #: images that we can make, by their name in the catalogue
-IMAGES = ("pause", "coredns", "flannel")
+IMAGES = ("pause", "coredns", "flannel", *CONTROL_PLANE)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "quickstart" / "cluster.yaml"
 
 

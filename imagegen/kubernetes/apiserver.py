@@ -214,8 +214,11 @@ def _named(flags: Mapping[str, str | FromEnvironment]) -> list[str]:
     return [value.variable for value in flags.values() if isinstance(value, FromEnvironment)]
 
 
-def authentication_config(gates: Gates) -> Mapping[str, Any]:
-    """AuthenticationConfiguration that limits anonymous requests; only for ``limits_anonymous`` versions."""
+def authentication_config(gates: Gates, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """AuthenticationConfiguration that limits anonymous requests; only for ``limits_anonymous`` versions.
+
+    ``more``: paths beside those of health.
+    """
     api = gates.choose(
         COMPONENT,
         "apiserver.config.k8s.io/v1 AuthenticationConfiguration",
@@ -225,7 +228,7 @@ def authentication_config(gates: Gates) -> Mapping[str, Any]:
     return {
         "apiVersion": version,
         "kind": kind,
-        "anonymous": {"enabled": True, "conditions": [{"path": path} for path in ANONYMOUS_PATHS]},
+        "anonymous": {"enabled": True, "conditions": [{"path": path} for path in (*ANONYMOUS_PATHS, *more)]},
     }
 
 

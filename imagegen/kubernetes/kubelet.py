@@ -45,7 +45,6 @@ WORKER = (Role.WORKER,)
 
 def kubelet_arguments(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WORKER) -> Arguments:
     """Only what differs between nodes, or must not be in a file; the user's flags over ours.
-
     A flag of the user wins over the file, too: the kubelet reads it that way.
     """
     ours: dict[str, str | FromEnvironment] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import BootstrapMethod, Cni, KeyAlgorithm, ProxyMode, Runtime
+from imagegen.model.cluster import BootstrapMethod, Cni, KeyAlgorithm, Layout, ProxyMode, Runtime
 from imagegen.model.systems import SYSTEMS
 
 IMPOSSIBLE_PAIR = register_code(
@@ -35,6 +35,8 @@ IPTABLES_NFT_KNOWN = 17
 NFTABLES_STABLE = 33
 #: the first minor whose kubelet speaks the CRI that containerd serves (v1alpha2)
 CONTAINERD_FIRST = 10
+#: the first minor whose kubeadm has a configuration API that is at least a beta (v1beta1)
+KUBEADM_FIRST = 13
 
 _CGROUP_2 = frozenset(system for system, facts in SYSTEMS.items() if facts.cgroup == 2)
 _CGROUP_1 = frozenset(SYSTEMS) - _CGROUP_2
@@ -143,6 +145,22 @@ PAIR_RULES: tuple[PairRule, ...] = (
         severity=Severity.WARNING,
     ),
     PairRule(
+        at="kubernetes.layout",
+        when={"kubernetes.layout": frozenset({Layout.KUBEADM})},
+        last=KUBEADM_FIRST - 1,
+        message="layout kubeadm needs Kubernetes 1.13, got {version} (kubeadm read alphas only)",
+        hint="use static-pods, which looks the same and is rendered from 1.6 on",
+    ),
+    PairRule(
+        at="bootstrap.method",
+        when={
+            "kubernetes.layout": frozenset({Layout.KUBEADM}),
+            "bootstrap.method": frozenset({BootstrapMethod.TOKEN_FILE}),
+        },
+        message="kubeadm join needs bootstrap tokens, which sign what it reads first, got {bootstrap.method}",
+        hint="use token",
+    ),
+    PairRule(
         at="bootstrap.method",
         when={"bootstrap.method": frozenset({BootstrapMethod.TOKEN})},
         last=7,
@@ -157,6 +175,15 @@ PAIR_RULES: tuple[PairRule, ...] = (
         message="tokens in a file never expire: bootstrap.token_lifetime has no meaning for them",
         hint="use token, whose tokens are Secrets with an end",
         severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="pki.key",
+        when={
+            "kubernetes.layout": frozenset({Layout.KUBEADM}),
+            "pki.key": frozenset({KeyAlgorithm.ED25519}),
+        },
+        message="kubeadm reads RSA and ECDSA keys only, got {pki.key}",
+        hint="use ecdsa-p256",
     ),
     PairRule(
         at="pki.key",

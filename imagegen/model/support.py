@@ -18,6 +18,6 @@ FIRST_WHOLE_MINOR = 20
 
 #: model path → the values that this release renders; a path that is not here has no limit
 RENDERED: dict[str, frozenset[StrEnum]] = {
-    "kubernetes.layout": frozenset({Layout.SYSTEMD, Layout.STATIC_PODS}),
+    "kubernetes.layout": frozenset(Layout),
     "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL, Cni.FLANNEL_ETCD}),
 }

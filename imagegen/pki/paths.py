@@ -9,6 +9,7 @@ ETCD_PKI = "/etc/etcd/pki"
 CA = f"{PKI}/ca.crt"
 CA_KEY = f"{PKI}/ca.key"  # masters only, owner kube-controller-manager
 FRONT_PROXY_CA = f"{PKI}/front-proxy-ca.crt"
+FRONT_PROXY_CA_KEY = f"{PKI}/front-proxy-ca.key"  # masters of kubeadm only
 APISERVER_ETCD_CA = f"{PKI}/etcd-ca.crt"  # the etcd CA as the API server sees it
 SERVICE_ACCOUNT_PUBLIC = f"{PKI}/sa.pub"
 SERVICE_ACCOUNT_KEY = f"{PKI}/sa.key"  # owner kube-apiserver

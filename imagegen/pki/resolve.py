@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from imagegen.content import Content, Ref
 from imagegen.pki.store import SecretReader, StoreError
@@ -24,7 +28,7 @@ def resolve_content(content: Content, store: SecretReader) -> bytes:
 
 
 def encode_entry(ref: Ref, data: bytes) -> bytes:
-    """``data`` as ``ref`` wants it: as it is, as base64 on one line, or as a quoted JSON string."""
+    """``data`` as ``ref`` wants it: as it is, base64 on one line, a quoted JSON string, or a fingerprint."""
     if ref.encoding == "base64":
         return base64.b64encode(data)
     if ref.encoding == "json-string":
@@ -32,4 +36,11 @@ def encode_entry(ref: Ref, data: bytes) -> bytes:
             return json.dumps(data.decode("utf-8")).encode("ascii")
         except UnicodeDecodeError as error:
             raise StoreError(f"{ref.name} is not text") from error
+    if ref.encoding == "spki-sha256":
+        try:
+            key = x509.load_pem_x509_certificate(data).public_key()
+        except ValueError as error:
+            raise StoreError(f"{ref.name} is not a certificate") from error
+        info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(info).hexdigest().encode("ascii")
     return data

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from ipaddress import IPv4Address
@@ -168,6 +168,7 @@ def parse_address(host: str) -> IPv4Address | None:
         return None
 
 
+_DAEMONS = frozenset({paths.USER_APISERVER, paths.USER_CONTROLLER_MANAGER, paths.USER_SCHEDULER})
 #: layouts in which the daemons get what we issue; kubeadm issues some certificates itself, with our CA
 _OURS = frozenset({Layout.SYSTEMD, Layout.STATIC_PODS})
 _M = (Role.MASTER,)
@@ -197,20 +198,20 @@ _LEAVES: tuple[_Leaf, ...] = (
     _Leaf(
         "controller-manager-server", _M, CLUSTER_CA, Subject("kube-controller-manager"), _SERVER, _node_names,
         Placement(paths.CONTROLLER_MANAGER_SERVER, paths.USER_CONTROLLER_MANAGER),
-        "health and metrics of the controller manager on port 10257",
+        "health and metrics of the controller manager on port 10257", layouts=_OURS,
     ),
     _Leaf(
         "scheduler-server", _M, CLUSTER_CA, Subject("kube-scheduler"), _SERVER, _node_names,
         Placement(paths.SCHEDULER_SERVER, paths.USER_SCHEDULER),
-        "health and metrics of the scheduler on port 10259",
+        "health and metrics of the scheduler on port 10259", layouts=_OURS,
     ),
     _Leaf(
         "controller-manager", _M, CLUSTER_CA, CONTROLLER_MANAGER_SUBJECT, _CLIENT, _no_names, None,
-        "the controller manager's identity at the API server",
+        "the controller manager's identity at the API server", layouts=_OURS,
     ),
     _Leaf(
         "scheduler", _M, CLUSTER_CA, SCHEDULER_SUBJECT, _CLIENT, _no_names, None,
-        "the scheduler's identity at the API server",
+        "the scheduler's identity at the API server", layouts=_OURS,
     ),
     _Leaf(
         "csr-approver", _M, CLUSTER_CA, CSR_APPROVER_SUBJECT, _CLIENT, _no_names, None,
@@ -293,6 +294,17 @@ def _select_leaves(roles: tuple[Role, ...], cni: Cni, layout: Layout, has_kubele
     return tuple({leaf.name: leaf for leaf in found}.values())
 
 
+def owner_of(user: str, layout: Layout) -> str:
+    """Who owns what ``user`` reads: containers that kubeadm describes run as root."""
+    return "root" if layout is Layout.KUBEADM and user in _DAEMONS else user
+
+
+def _place(placement: Placement | None, layout: Layout) -> Placement | None:
+    if placement is None or owner_of(placement.owner, layout) == placement.owner:
+        return placement
+    return replace(placement, owner=owner_of(placement.owner, layout))
+
+
 def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     """The leaf certificates of one node; none for a node that is only worker, lb or base."""
     cni, layout = cluster.network.cni, cluster.kubernetes.layout
@@ -308,7 +320,7 @@ def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[Certificate
             node=node.name,
             key=cluster.pki.key,
             lifetime=cluster.pki.lifetime,
-            placement=leaf.placement,
+            placement=_place(leaf.placement, layout),
             why=leaf.why,
         )
 

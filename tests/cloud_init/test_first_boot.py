@@ -226,3 +226,11 @@ def test_the_master_is_labelled_once_it_has_joined(machine: Machine) -> None:
     asked = [path for method, path in machine.api.requests if method == "PATCH" and "/nodes/" in path]
     assert asked == ["/api/v1/nodes/one"] * 3
     assert machine.api.applied[-1] == ("/api/v1/nodes/one", {"metadata": {"labels": {key: ""}}})
+
+
+def test_tokens_get_the_groups_of_kubeadm_beside_their_own(machine: Machine) -> None:
+    assert machine.run("--token-group=system:bootstrappers:kubeadm:default-node-token") == 0
+    (secret,) = machine.api.collection(f"{KUBE_SYSTEM}/secrets").values()
+    assert secret["data"]["auth-extra-groups"] == (
+        "system:bootstrappers:imagegen:worker-0,system:bootstrappers:kubeadm:default-node-token"
+    )

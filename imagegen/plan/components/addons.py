@@ -10,7 +10,7 @@ from __future__ import annotations
 from imagegen.emit import emit_yaml_documents
 from imagegen.kubernetes.manifests.coredns import coredns
 from imagegen.kubernetes.manifests.flannel import flannel
-from imagegen.model.cluster import Cni, Node, ProxyMode, Role
+from imagegen.model.cluster import Cni, Layout, Node, ProxyMode, Role
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import ADDONS
 from imagegen.plan.items import ContainerImage, File, Fragment, Item, Origin, Phase
@@ -40,7 +40,8 @@ def _plan_coredns(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     network = ctx.cluster.network
     image = ctx.releases.image("coredns")
     items: list[Item] = []
-    if Role.MASTER in roles:
+    # kubeadm installs CoreDNS itself
+    if Role.MASTER in roles and ctx.cluster.kubernetes.layout is not Layout.KUBEADM:
         text = emit_yaml_documents(coredns(image, network.dns, network.domain, ctx.gates))
         items.append(_manifest("20-coredns.yaml", text, _DNS_ORIGIN))
     if ctx.cluster.has_kubelet(roles):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imagegen.content import Content, Ref
 from imagegen.emit import emit_yaml
-from imagegen.kubernetes import apiserver
+from imagegen.kubernetes import apiserver, kubeadm
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.audit import audit_policy
 from imagegen.kubernetes.manifests.access import BOOTSTRAPPERS, NODE_BOOTSTRAPPERS_PREFIX
@@ -12,7 +12,7 @@ from imagegen.kubernetes.static_pods import user_id
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
-from imagegen.pki.spec import bootstrap_token_name
+from imagegen.pki.spec import bootstrap_token_name, owner_of
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Binary,
@@ -66,24 +66,28 @@ def _plan_daemon(ctx: Context) -> list[Item]:
                 content=_emit_unit(ctx),
             )
         )
+    owner = owner_of(_USER, ctx.cluster.kubernetes.layout)
+    if owner == _USER:
+        items += [
+            Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
+            User(
+                phase=Phase.BAKE,
+                origin=daemon,
+                name=_USER,
+                uid=number,
+                group=_USER,
+                gecos="Kubernetes API server",
+            ),
+        ]
     return [
         *items,
-        Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
-        User(
-            phase=Phase.BAKE,
-            origin=daemon,
-            name=_USER,
-            uid=number,
-            group=_USER,
-            gecos="Kubernetes API server",
-        ),
         Directory(
             phase=Phase.BAKE,
             origin=Origin(_WHERE, reason="audit logs; only the API server may read them"),
             path=apiserver.AUDIT_DIRECTORY,
             mode="0700",
-            owner=_USER,
-            group=_USER,
+            owner=owner,
+            group=owner,
         ),
         Port(
             phase=Phase.BAKE,
@@ -98,7 +102,9 @@ def _plan_daemon(ctx: Context) -> list[Item]:
 
 def _plan_configuration(ctx: Context) -> list[Item]:
     items: list[Item] = []
-    if ctx.cluster.kubernetes.layout is Layout.SYSTEMD:
+    layout = ctx.cluster.kubernetes.layout
+    owner = owner_of(_USER, layout)
+    if layout is Layout.SYSTEMD:
         environment = apiserver.apiserver_environment(ctx.cluster, ctx.gates)
         items.append(
             File(
@@ -125,8 +131,8 @@ def _plan_configuration(ctx: Context) -> list[Item]:
                 path=apiserver.ENCRYPTION_CONFIG,
                 content=apiserver.encryption_config(ctx.gates),
                 mode="0600",
-                owner=_USER,
-                group=_USER,
+                owner=owner,
+                group=owner,
             )
         )
     if ctx.cluster.bootstrap.method is BootstrapMethod.TOKEN_FILE:
@@ -137,17 +143,18 @@ def _plan_configuration(ctx: Context) -> list[Item]:
                 path=apiserver.TOKEN_FILE,
                 content=_token_file(ctx),
                 mode="0600",
-                owner=_USER,
-                group=_USER,
+                owner=owner,
+                group=owner,
             )
         )
     if apiserver.limits_anonymous(ctx.gates):
+        more = (kubeadm.CLUSTER_INFO,) if layout is Layout.KUBEADM else ()
         items.append(
             File(
                 phase=Phase.BAKE,
                 origin=Origin(_WHERE, reason="without a credential only health can be asked for"),
                 path=apiserver.AUTHENTICATION_CONFIG,
-                content=(emit_yaml(apiserver.authentication_config(ctx.gates)),),
+                content=(emit_yaml(apiserver.authentication_config(ctx.gates, more)),),
             )
         )
     return items

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from imagegen.emit import emit_unit
 from imagegen.kubernetes.units import UNPRIVILEGED
-from imagegen.model.cluster import ImageMode, Node, Role
+from imagegen.model.cluster import ImageMode, Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import PROGRAMS, api_client_library, program
@@ -24,7 +24,8 @@ _ORIGIN = Origin("component await_api", reason="the kubelet's first request for 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Workers. A stock image is busy bringing itself up while the API comes up."""
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
-    if not ctx.cluster.joins_by_token(roles) or not is_golden:
+    has_kubeadm = ctx.cluster.kubernetes.layout is Layout.KUBEADM
+    if not ctx.cluster.joins_by_token(roles) or not is_golden or has_kubeadm:
         return _NOTHING
     return Fragment(
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imagegen.content import Content, Ref
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import kubeconfigs, paths, spec
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, File, Fragment, Item, Origin, Phase
@@ -23,14 +23,15 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             _public(paths.CA, f"{spec.CLUSTER_CA}.crt", "every component trusts the cluster CA"),
         ]
     if Role.MASTER in roles:
-        items += _list_master_files()
+        items += _list_master_files(ctx.cluster.kubernetes.layout)
     if Role.ETCD in roles:
         items += [
             _directory("/etc/etcd", "configuration of etcd"),
             _directory(paths.ETCD_PKI, "certificates and keys of etcd"),
             _public(paths.ETCD_CA, f"{spec.ETCD_CA}.crt", "members and clients of etcd are signed by it"),
         ]
-    if Role.WORKER in roles and Role.MASTER not in roles:
+    has_kubeadm = ctx.cluster.kubernetes.layout is Layout.KUBEADM
+    if Role.WORKER in roles and Role.MASTER not in roles and not has_kubeadm:
         items.append(
             _file(
                 paths.KUBE_PROXY_KUBECONFIG,
@@ -52,7 +53,9 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     return Fragment(tuple(items))
 
 
-def _list_master_files() -> Iterator[Item]:
+def _list_master_files(layout: Layout) -> Iterator[Item]:
+    apiserver = spec.owner_of(paths.USER_APISERVER, layout)
+    manager = spec.owner_of(paths.USER_CONTROLLER_MANAGER, layout)
     yield _public(
         paths.FRONT_PROXY_CA, f"{spec.FRONT_PROXY_CA}.crt", "whom the API server takes a proxy's word from"
     )
@@ -61,17 +64,25 @@ def _list_master_files() -> Iterator[Item]:
         paths.SERVICE_ACCOUNT_PUBLIC, f"{spec.SERVICE_ACCOUNT}.pub", "checks service-account tokens"
     )
     account_key = f"{spec.SERVICE_ACCOUNT}.key"
-    yield _secret(paths.SERVICE_ACCOUNT_KEY, account_key, paths.USER_APISERVER, "signs requested tokens")
-    yield _secret(
-        paths.CONTROLLER_MANAGER_SERVICE_ACCOUNT_KEY,
-        account_key,
-        paths.USER_CONTROLLER_MANAGER,
-        "signs token Secrets; the same key in a file of its own, as each user reads only its own files",
-    )
+    yield _secret(paths.SERVICE_ACCOUNT_KEY, account_key, apiserver, "signs requested tokens")
+    if manager != apiserver:
+        yield _secret(
+            paths.CONTROLLER_MANAGER_SERVICE_ACCOUNT_KEY,
+            account_key,
+            manager,
+            "signs token Secrets; the same key in a file of its own, as each user reads only its own files",
+        )
+    else:
+        yield _secret(
+            paths.FRONT_PROXY_CA_KEY,
+            f"{spec.FRONT_PROXY_CA}.key",
+            "root",
+            "kubeadm joins a master only beside the keys of both authorities",
+        )
     yield _secret(
         paths.CA_KEY,
         f"{spec.CLUSTER_CA}.key",
-        paths.USER_CONTROLLER_MANAGER,
+        manager,
         "the controller manager signs the kubelets' requests with it",
     )
 
@@ -100,7 +111,8 @@ def _list_pair(certificate: spec.CertificateSpec, place: spec.Placement) -> Iter
 
 def _list_kubeconfigs(ctx: Context, node: Node) -> Iterator[Item]:
     cluster = ctx.cluster
-    if node.has(Role.MASTER):
+    has_kubeadm = cluster.kubernetes.layout is Layout.KUBEADM
+    if node.has(Role.MASTER) and not has_kubeadm:
         yield _file(
             paths.CONTROLLER_MANAGER_KUBECONFIG,
             kubeconfigs.controller_manager_kubeconfig(cluster, node),
@@ -113,6 +125,7 @@ def _list_kubeconfigs(ctx: Context, node: Node) -> Iterator[Item]:
             paths.USER_SCHEDULER,
             "the scheduler talks to the API server of its own node",
         )
+    if node.has(Role.MASTER):
         yield _file(
             paths.CSR_APPROVER_KUBECONFIG,
             kubeconfigs.csr_approver_kubeconfig(cluster, node),
@@ -125,6 +138,8 @@ def _list_kubeconfigs(ctx: Context, node: Node) -> Iterator[Item]:
             "root",
             "first boot applies bindings and tokens before any other identity has rights",
         )
+    if has_kubeadm:
+        return
     if cluster.joins_by_token(node.roles):
         yield _file(
             paths.BOOTSTRAP_KUBECONFIG,

@@ -18,7 +18,7 @@ _USER = paths.USER_CONTROLLER_MANAGER
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
-    if Role.MASTER not in roles:
+    if Role.MASTER not in roles or ctx.cluster.kubernetes.layout is Layout.KUBEADM:
         return _NOTHING
     daemon = Origin(_WHERE, reason="the controller manager runs without privileges of its own")
     number = user_id(ctx.cluster.kubernetes.layout, _USER)

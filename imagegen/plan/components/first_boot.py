@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from imagegen.emit import emit_unit, emit_yaml, emit_yaml_documents
+from imagegen.kubernetes import kubeadm
 from imagegen.kubernetes.kubelet import control_plane_labels
 from imagegen.kubernetes.manifests.access import (
     bootstrap_bindings,
@@ -81,6 +82,11 @@ def _plan_bake(ctx: Context) -> list[Item]:
     def manifest(name: str, text: str) -> File:
         return File(phase=Phase.BAKE, origin=_ORIGIN, path=f"{MANIFESTS}/{name}", content=(text,))
 
+    # kubeadm lets everybody read it, and writes it
+    cluster_info_items: list[Item] = []
+    if ctx.cluster.kubernetes.layout is not Layout.KUBEADM:
+        text = emit_yaml_documents(cluster_info_access())
+        cluster_info_items.append(manifest("40-cluster-info-access.yaml", text))
     return [
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=MANIFESTS),
@@ -88,7 +94,7 @@ def _plan_bake(ctx: Context) -> list[Item]:
         manifest("10-bootstrap.yaml", emit_yaml_documents(bootstrap_bindings())),
         manifest("20-identities.yaml", emit_yaml_documents(identity_bindings())),
         manifest("30-csr-approver.yaml", emit_yaml_documents(csr_approver_access())),
-        manifest("40-cluster-info-access.yaml", emit_yaml_documents(cluster_info_access())),
+        *cluster_info_items,
         api_client_library(_ORIGIN),
         program("kube_objects.py", _ORIGIN, mode="0644"),
         program("bootstrap_tokens.py", _ORIGIN, mode="0644"),
@@ -98,14 +104,16 @@ def _plan_bake(ctx: Context) -> list[Item]:
 
 
 def _plan_boot(ctx: Context) -> list[Item]:
-    items: list[Item] = [
-        File(
-            phase=Phase.BOOT,
-            origin=_ORIGIN,
-            path=f"{MANIFESTS}/50-cluster-info.yaml",
-            content=_cluster_info_content(ctx),
+    items: list[Item] = []
+    if ctx.cluster.kubernetes.layout is not Layout.KUBEADM:
+        items.append(
+            File(
+                phase=Phase.BOOT,
+                origin=_ORIGIN,
+                path=f"{MANIFESTS}/50-cluster-info.yaml",
+                content=_cluster_info_content(ctx),
+            )
         )
-    ]
     if ctx.cluster.bootstrap.method is BootstrapMethod.TOKEN:
         items.append(
             File(
@@ -142,6 +150,8 @@ def _list_words(ctx: Context) -> list[str]:
     words = [f"{PROGRAMS}/first-boot", f"--token-lifetime {lifetime}"]
     if ctx.cluster.kubernetes.layout is Layout.STATIC_PODS:
         words += ["--node ${NODE_NAME}", *(f"--node-label {k}" for k in control_plane_labels(ctx.gates))]
+    if ctx.cluster.kubernetes.layout is Layout.KUBEADM:
+        words.append(f"--token-group {kubeadm.TOKEN_GROUP}")
     return words
 
 

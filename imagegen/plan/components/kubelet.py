@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imagegen.emit import emit_yaml
-from imagegen.kubernetes import kubelet
+from imagegen.kubernetes import kubeadm, kubelet
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.units import Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role
+from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import Binary, Directory, File, Fragment, Item, Origin, Phase, Port, Sysctl, Unit
@@ -59,7 +59,7 @@ def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
 
 
 def _plan_configuration(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
-    if not kubelet.has_config(ctx.gates):
+    if not kubelet.has_config(ctx.gates) or ctx.cluster.kubernetes.layout is Layout.KUBEADM:
         return []
     return [
         File(
@@ -99,6 +99,8 @@ def _plan_ports(ctx: Context) -> list[Item]:
 
 
 def _list_conditions(ctx: Context, roles: tuple[Role, ...]) -> tuple[tuple[str, str], ...]:
+    if ctx.cluster.kubernetes.layout is Layout.KUBEADM:
+        return (("ConditionPathExists", kubeadm.KUBELET_CONFIG),)
     if not ctx.cluster.joins_by_token(roles):
         return (("ConditionPathExists", paths.MASTER_KUBELET_KUBECONFIG),)
     # first boot has the token; later boots have the kubeconfig that the kubelet wrote
@@ -109,21 +111,28 @@ def _list_conditions(ctx: Context, roles: tuple[Role, ...]) -> tuple[tuple[str, 
 
 
 def _emit_unit(ctx: Context, roles: tuple[Role, ...]) -> str:
-    arguments = kubelet.kubelet_arguments(ctx.cluster, ctx.gates, roles)
+    has_kubeadm = ctx.cluster.kubernetes.layout is Layout.KUBEADM
+    if has_kubeadm:
+        command = kubeadm.kubelet_exec_start(ctx.cluster)
+    else:
+        arguments = kubelet.kubelet_arguments(ctx.cluster, ctx.gates, roles)
+        command = emit_exec_start("/usr/local/bin/kubelet", arguments)
+    has_file = kubelet.has_config(ctx.gates) and not has_kubeadm
     runtime = f"{ctx.cluster.runtime.value}.service"
     # an API server without etcd ends, and the kubelet waits longer every time before it starts it again
-    after = "kube-apiserver.service" if ctx.cluster.joins_by_token(roles) else "etcd.service"
+    has_units = ctx.cluster.kubernetes.layout is Layout.SYSTEMD
+    after = "etcd.service" if Role.MASTER in roles and not has_units else "kube-apiserver.service"
     return emit_daemon_unit(
         Daemon(
             description="Kubernetes kubelet",
             documentation="https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/",
             type="exec",
-            exec_start=emit_exec_start("/usr/local/bin/kubelet", arguments),
+            exec_start=command,
             after=(runtime, after),
             wants=(runtime,),
-            needs=(paths.NODE_ENV, *([kubelet.CONFIG] if kubelet.has_config(ctx.gates) else []), paths.CA),
+            needs=(paths.NODE_ENV, *([kubelet.CONFIG] if has_file else []), paths.CA),
             unit=_list_conditions(ctx, roles),
-            environment_files=(paths.NODE_ENV,),
+            environment_files=(paths.NODE_ENV, *([f"-{kubeadm.KUBELET_FLAGS}"] if has_kubeadm else [])),
             service=(("KillMode", "process"), ("Delegate", "yes")),
             resources=(
                 ("CPUAccounting", "yes"),
