@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.content import Content
-from imagegen.model.cluster import Cluster, Cni, Node, Role
+from imagegen.model.cluster import Cluster, Cni, Layout, Node, Role
 from imagegen.pki import kubeconfigs, spec
 from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, LOOPBACK, Subject
 
@@ -56,7 +56,8 @@ def list_edges(cluster: Cluster) -> Iterator[Edge]:
     for number, master in enumerate(masters):
         yield from _list_local_edges(cluster, master)
         yield from _list_endpoint_edges(cluster, master, number)
-        yield from _list_serving_edges(master)
+        if cluster.kubernetes.layout is not Layout.KUBEADM:
+            yield from _list_serving_edges(master)
     yield from _list_kubelet_edges(cluster)
 
 
@@ -132,17 +133,21 @@ def _list_flannel_edges(cluster: Cluster) -> Iterator[Edge]:
 
 def _list_local_edges(cluster: Cluster, master: Node) -> Iterator[Edge]:
     """What runs on a master talks to the API server of that master, with a kubeconfig."""
-    for client, subject, body in (
-        (
-            "kube-controller-manager",
-            spec.CONTROLLER_MANAGER_SUBJECT,
-            kubeconfigs.controller_manager_kubeconfig(cluster, master),
-        ),
-        ("kube-scheduler", spec.SCHEDULER_SUBJECT, kubeconfigs.scheduler_kubeconfig(cluster, master)),
-        ("csr-approver", spec.CSR_APPROVER_SUBJECT, kubeconfigs.csr_approver_kubeconfig(cluster, master)),
-        ("first-boot", spec.FIRST_BOOT_SUBJECT, kubeconfigs.first_boot_kubeconfig(cluster, master)),
-    ):
+    for client, subject, body in _list_local_clients(cluster, master):
         yield _from_kubeconfig(f"{client}@{master.name}", master, subject, body)
+
+
+def _list_local_clients(cluster: Cluster, master: Node) -> Iterator[tuple[str, Subject, Content]]:
+    """kubeadm issues the identities of the daemons on the master itself."""
+    if cluster.kubernetes.layout is not Layout.KUBEADM:
+        body = kubeconfigs.controller_manager_kubeconfig(cluster, master)
+        yield "kube-controller-manager", spec.CONTROLLER_MANAGER_SUBJECT, body
+        yield "kube-scheduler", spec.SCHEDULER_SUBJECT, kubeconfigs.scheduler_kubeconfig(cluster, master)
+    if not cluster.joins_by_token(master.roles) and cluster.has_kubelet(master.roles):
+        subject = Subject(f"system:node:{master.name}", "system:nodes")
+        yield "kubelet", subject, kubeconfigs.master_kubelet_kubeconfig(cluster, master)
+    yield "csr-approver", spec.CSR_APPROVER_SUBJECT, kubeconfigs.csr_approver_kubeconfig(cluster, master)
+    yield "first-boot", spec.FIRST_BOOT_SUBJECT, kubeconfigs.first_boot_kubeconfig(cluster, master)
 
 
 def _from_kubeconfig(
@@ -175,7 +180,7 @@ def _list_endpoint_edges(cluster: Cluster, master: Node, number: int) -> Iterato
         "super-admin", master, spec.SUPER_ADMIN_SUBJECT, body, (master.name, _address(master))
     )
     both = [node for node in cluster.kubelet_nodes if node.has(Role.MASTER)]
-    if both:
+    if both and cluster.kubernetes.layout is not Layout.KUBEADM:
         node = both[number % len(both)]
         body = kubeconfigs.kube_proxy_kubeconfig(cluster, node)
         yield _from_kubeconfig(f"kube-proxy@{node.name}", master, spec.KUBE_PROXY_SUBJECT, body)

@@ -1,0 +1,106 @@
+"""A master and a worker in the layouts whose control plane is pods, of 1.20.2 and of the newest version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from imagegen.lab.cluster import LabCluster
+from imagegen.model.version import parse_version
+from tests.vm.labs import (
+    boot,
+    find_mirror,
+    list_versions,
+    require_lab,
+    wait_until,
+    write_example,
+    write_newest,
+)
+
+pytestmark = pytest.mark.vm
+
+MASTER, WORKER = "control-0", "worker-0"
+DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+#: what runs as whom: kubeadm's containers as root, ours as their own users
+USERS = {"static-pods": {"640", "641", "642"}, "kubeadm": {"0"}}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("static-pods", "1.20.2"), ("static-pods", ""), ("kubeadm", "")],
+    ids=["static-pods-1.20", "static-pods", "kubeadm"],
+)
+def booted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LabCluster, str, str]]:
+    """The cluster with its layout and version; an empty version is the newest in the mirror."""
+    require_lab()
+    layout, version = request.param
+    folder = tmp_path_factory.mktemp(layout)
+    if version and version not in list_versions(find_mirror()):
+        pytest.skip(f"no Kubernetes {version} in the mirror; make mirror builds it")
+    cluster = write_example(folder, layout, version) if version else write_newest(folder, layout)
+    with boot(cluster) as (lab, timeline):
+        version = str(lab.cluster.kubernetes.version)
+        print(f"\n{layout} {version}: Ready after {timeline['ready_seconds']} s with {timeline['runs_on']}")
+        yield lab, layout, version
+
+
+def read(lab: LabCluster, *words: str) -> Any:
+    return json.loads(lab.kubectl(*words, "-o", "json").stdout)
+
+
+def test_master_and_worker_are_nodes_with_the_labels_and_taints_of_the_version(
+    booted: tuple[LabCluster, str, str],
+) -> None:
+    lab, _, version = booted
+    nodes = {item["metadata"]["name"]: item for item in read(lab, "get", "nodes")["items"]}
+    assert set(nodes) == {MASTER, WORKER}
+    role = "control-plane" if parse_version(version).minor >= 24 else "master"
+    wait_until(
+        "the master's label",
+        lambda: f"node-role.kubernetes.io/{role}" in read(lab, "get", "node", MASTER)["metadata"]["labels"],
+    )
+    taints = {taint["key"]: taint["effect"] for taint in nodes[MASTER]["spec"]["taints"]}
+    assert taints == {f"node-role.kubernetes.io/{role}": "NoSchedule"}
+    assert "taints" not in nodes[WORKER]["spec"]
+
+
+def test_the_daemons_are_pods_of_the_users_that_we_chose(booted: tuple[LabCluster, str, str]) -> None:
+    lab, layout, version = booted
+    pods = {item["metadata"]["name"]: item for item in read(lab, "-n", "kube-system", "get", "pods")["items"]}
+    for daemon in DAEMONS:
+        pod = pods[f"{daemon}-{MASTER}"]
+        assert pod["spec"]["containers"][0]["image"].endswith(f":v{version}")
+        assert pod["status"]["phase"] == "Running"
+    asked = "for name in %s; do stat -c %%u /proc/$(pidof -s $name); done"
+    shown = lab.ssh(MASTER, asked % " ".join(DAEMONS)).stdout
+    assert set(shown.split()) == USERS[layout]
+
+
+def test_every_kubelet_has_a_serving_certificate(booted: tuple[LabCluster, str, str]) -> None:
+    """Logs of a pod on the worker and of the API server itself come through the kubelets."""
+    lab, _, _ = booted
+    assert lab.kubectl("-n", "kube-system", "logs", f"kube-scheduler-{MASTER}", "--tail=1").stdout
+    pods = read(lab, "-n", "kube-system", "get", "pods", "-l", "k8s-app=kube-dns")["items"]
+    assert lab.kubectl("-n", "kube-system", "logs", pods[0]["metadata"]["name"], "--tail=1").stdout
+
+
+def test_logs_of_the_control_plane_are_found_without_it(booted: tuple[LabCluster, str, str]) -> None:
+    lab, _, _ = booted
+    shown = lab.ssh(MASTER, "sudo control-plane-logs 2").stdout
+    assert [line for line in shown.splitlines() if line.startswith("==> ")]
+    for daemon in DAEMONS:
+        assert f"_{daemon}-" in shown or f"/{daemon}/" in shown
+
+
+def test_a_restart_of_the_kubelet_leaves_the_control_plane_alone(
+    booted: tuple[LabCluster, str, str],
+) -> None:
+    lab, _, _ = booted
+    before = lab.ssh(MASTER, "pidof kube-apiserver").stdout
+    lab.ssh(MASTER, "sudo systemctl restart kubelet.service")
+    assert lab.ssh(MASTER, "pidof kube-apiserver").stdout == before
