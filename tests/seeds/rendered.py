@@ -23,6 +23,7 @@ from imagegen.plan.items import (
     Item,
     KernelModule,
     Package,
+    Port,
     Sysctl,
     Unit,
     User,
@@ -77,6 +78,8 @@ def list_lines(plan: Plan) -> set[str]:
         lines |= set(list_flags([*node_plan.role_plan.items, *node_plan.items]))
     lines |= set(_list_objects(items))
     lines |= set(list_settings(plan, items))
+    lines |= set(_list_kubeadm(plan, items, lines))
+    lines |= set(_list_ports(plan))
     return lines
 
 
@@ -120,6 +123,10 @@ def _list_facts(plan: Plan) -> Iterator[str]:
         yield from (f"fact {role.value}: {node.address or 'dhcp'}" for role in node.roles)
         yield from (f"fact member {node.address}: {role.value}" for role in node.roles)
         yield from (f"fact node {node.address}: {role.value}" for role in node.roles)
+    if all(node.address for node in cluster.nodes_with(Role.MASTER)):
+        yield "fact masters: static addresses"
+    if not any(node.address for node in cluster.nodes_with(Role.WORKER)):
+        yield "fact workers: addresses by DHCP"
     for role, count in ((role.value, len(cluster.nodes_with(role))) for role in Role):
         yield f"practice {role}: {count}"
     yield f"practice cni: {network.cni.value}"
@@ -192,6 +199,10 @@ def _list_certificates(plan: Plan) -> Iterator[str]:
         yield from _describe(stem, issuer, str(spec.subject), spec.key.value, spec.lifetime.days)
         yield from (f"certificate {stem} usage {usage.value}" for usage in spec.usages)
         yield from (f"certificate {stem} name {name}" for name in (*spec.dns_names, *spec.addresses))
+        if issuer == "etcd/ca":
+            kind = {"etcd-server": "server", "etcd-peer": "peer"}.get(stem, "client")
+            words = ",".join(f"{usage.value.removesuffix('Auth')} auth" for usage in spec.usages)
+            yield f"setting etcd profile {kind}: {words}"
 
 
 def _describe(stem: str, issuer: str, subject: str, key: str, days: int) -> Iterator[str]:
@@ -300,6 +311,50 @@ def has_gate(plan: Plan, component: str, item: str) -> bool:
     return load_gates(plan.cluster.kubernetes.version).has(component, item)
 
 
+def _list_kubeadm(plan: Plan, items: list[Item], lines: set[str]) -> Iterator[str]:
+    """What ``kubeadm init`` is known to leave behind."""
+    pods = [
+        yaml.safe_load(read_text(item))
+        for item in items
+        if isinstance(item, File) and item.path.startswith("/etc/kubernetes/manifests/")
+    ]
+    names = sorted({pod["metadata"]["name"] for pod in pods})
+    if pods and all(
+        pod["metadata"]["labels"].get("tier") == "control-plane"
+        and "livenessProbe" in container
+        and "cpu" in container["resources"]["requests"]
+        for pod in pods
+        for container in pod["spec"]["containers"]
+    ):
+        yield f"kubeadm makes static pods {', '.join(names)} with probes, labels, CPU requests"
+    if {"setting master label: distinct from workers", "setting master taint: NoSchedule"} <= lines:
+        yield "kubeadm makes label and taint of the master"
+    if "setting bootstrap token: kube-system Secret of type bootstrap.kubernetes.io/token" in lines:
+        yield "kubeadm makes Secret with the bootstrap token"
+    for line in lines:
+        if line.endswith(": system:node-bootstrapper <- system:bootstrappers"):
+            yield "kubeadm makes ClusterRoleBinding system:node-bootstrapper for system:bootstrappers"
+        if line.endswith(":nodeclient <- system:bootstrappers"):
+            yield "kubeadm makes ClusterRoleBinding nodeclient for automatic approval"
+    subjects = {line.partition(" <- ")[2] for line in lines if "RoleBinding kube-public/" in line}
+    if "object ConfigMap kube-public/cluster-info" in lines:
+        for subject in subjects - {""}:
+            yield f"kubeadm makes ConfigMap cluster-info with Role and RoleBinding for {subject}"
+
+
+def _list_ports(plan: Plan) -> Iterator[str]:
+    for role_plan in plan.role_plans:
+        places = []
+        if {Role.MASTER, Role.ETCD} & set(role_plan.roles):
+            places.append("control plane")
+        if Role.WORKER in role_plan.roles:
+            places.append("worker")
+        for item in role_plan.items:
+            if isinstance(item, Port):
+                numbers = item.identity[1].partition("/")[0]
+                yield from (f"port {place} {numbers}" for place in places)
+
+
 def list_settings(plan: Plan, items: list[Item]) -> Iterator[str]:
     """Lines about what is inside files, and about the machine as a whole."""
     files = {item.path: read_text(item) for item in items if isinstance(item, File)}
@@ -321,8 +376,44 @@ def list_settings(plan: Plan, items: list[Item]) -> Iterator[str]:
         yield f"setting audit omits: {','.join(policy['omitStages'])}"
         yield from (f"setting audit rule: {_describe_rule(rule)}" for rule in policy["rules"])
     yield from _list_network(files)
+    yield from _list_layout(plan, files)
     yield from _list_bootstrap(plan, files, units)
     yield from _list_addons(items)
+
+
+def _list_layout(plan: Plan, files: Mapping[str, str]) -> Iterator[str]:
+    """How the control plane runs, and what makes its machines others than the workers."""
+    folder = "/etc/kubernetes/manifests/"
+    yield from (
+        f"file static pod {path.removeprefix(folder).removesuffix('.yaml')}"
+        for path in files
+        if path.startswith(folder)
+    )
+    if "/usr/local/bin/control-plane-logs" in files:
+        yield "setting where a static pod's log is: told"
+    if "/etc/coredns/hosts" in files:
+        yield "setting coredns hosts: names and internal addresses of the nodes"
+    for role_plan in plan.role_plans:
+        units = {item.name: item for item in role_plan.items if isinstance(item, Unit)}
+        if (
+            Role.MASTER in role_plan.roles
+            and Role.WORKER not in role_plan.roles
+            and "kubelet.service" in units
+        ):
+            yield "unit kubelet.service on masters"
+            text = units["kubelet.service"].content or ""
+            if "NoSchedule" in text:
+                yield "setting master taint: NoSchedule"
+        if Role.LB in role_plan.roles and "coredns.service" in units:
+            yield "unit coredns.service on the load balancer"
+    texts = " ".join([*files.values(), *(unit.content or "" for unit in _list_units(plan))])
+    if "--node-label node-role.kubernetes.io/" in texts:
+        yield "setting master label: distinct from workers"
+
+
+def _list_units(plan: Plan) -> Iterator[Unit]:
+    for role_plan in plan.role_plans:
+        yield from (item for item in role_plan.items if isinstance(item, Unit))
 
 
 def _list_network(files: Mapping[str, str]) -> Iterator[str]:
