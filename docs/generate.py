@@ -213,7 +213,10 @@ def render_example(name: str) -> str:
         out.append("`imagegen check` warns, and may be right:\n")
         out += [f"- [{code}](../reference/findings.md): {why}" for code, why in stated["warnings"].items()]
         out.append("")
-    out += ["| lines of the source | why they are not here |", "|---|---|"]
+    if stated["deviations"]:
+        out += ["| lines of the source | why they are not here |", "|---|---|"]
+    else:
+        out.append("Nowhere: every line of the source is there.")
     for each in stated["deviations"]:
         lines = "<br>".join(f"`{line}`" for line in each["lines"])
         out.append(f"| {lines} | {each['reason']} |")
@@ -223,6 +226,7 @@ def render_example(name: str) -> str:
     text = find_resource("examples", name, "cluster.yaml").read_text("utf-8")
     out += ["", f"## Its cluster file\n\n```yaml\n{text}```\n"]
     out += [_read_readme(f"{name}-today").replace("# ", "## ", 1)]
+    out += [f"`imagegen check` warns ({code}): {why}\n" for code, why in stated.get("today", {}).items()]
     text = find_resource("examples", f"{name}-today", "cluster.yaml").read_text("utf-8")
     return "\n".join([*out, f"```yaml\n{text}```\n"])
 

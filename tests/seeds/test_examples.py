@@ -54,8 +54,21 @@ def test_today_is_current_and_clean(name: str) -> None:
     cluster = load_cluster(example(name), report)
     assert cluster is not None, report.render_text()
     assert cluster.kubernetes.version.minor_text in known_minors()[-3:]
-    assert [each.code for each in report.findings if each.severity is not Severity.NOTE] == []
+    found = {each.code for each in report.findings if each.severity is not Severity.NOTE}
+    stated = yaml.safe_load(example(name.removesuffix("-today")).with_name("deviations.yaml").read_text())
+    assert found == set(stated.get("today", {}))
     assert make_plan(name).role_plans
+
+
+@pytest.mark.parametrize("name", sorted(read_document("s3")["clusters"]))
+def test_practice_clusters(name: str) -> None:
+    if f"seed-s3-{name}" not in SEEDS:
+        pytest.fail(f"there is no example seed-s3-{name}")
+    members = read_document("s3")["clusters"][name]
+    lines = [f"practice {key}: {value}" for key, value in members.items()]
+    ours = list_rendered(make_plan(f"seed-s3-{name}"))
+    assert not find_faults(lines, ours, read_deviations(f"seed-s3-{name}"))
+    assert "practice lb: 0" in ours
 
 
 #: counted in the command lines of the sources' units, where a backslash ends every line but the last
