@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from imagegen.content import Content, Ref
+from imagegen.kubernetes.apiserver import TOKEN_FILE
 from imagegen.model.cluster import Node, Role
+from imagegen.pki import paths
 from imagegen.pki.store import is_public
 from imagegen.plan.components.first_boot import BOOTSTRAP_TOKENS
 
 #: private entries that lie on masters alone, because only the control plane uses them
 _MASTER_KEYS = frozenset({"pki/ca.key", "pki/sa.key", "encryption/secretbox-key"})
+
+#: where masters, and only they, have the tokens of all nodes
+_ALL_TOKENS = frozenset({BOOTSTRAP_TOKENS, TOKEN_FILE})
+#: on masters of kubeadm alone, which looks for it there
+_KUBEADM_KEY = ("pki/front-proxy-ca.key", paths.FRONT_PROXY_CA_KEY)
 
 
 class MisplacedSecretError(Exception):
@@ -25,10 +32,12 @@ def check_ref(node: Node, path: str, ref: Ref, *, shared: bool = False) -> None:
     if name.startswith("nodes/"):
         if name.startswith(f"nodes/{node.name}/") and not shared:
             return
-        is_token = name.endswith("/bootstrap-token") and path == BOOTSTRAP_TOKENS
+        is_token = name.endswith("/bootstrap-token") and path in _ALL_TOKENS
         if is_token and node.has(Role.MASTER):
             return
-    elif is_public(name) or (name in _MASTER_KEYS and node.has(Role.MASTER)):
+    elif is_public(name) or (
+        node.has(Role.MASTER) and (name in _MASTER_KEYS or (name, path) == _KUBEADM_KEY)
+    ):
         return
     raise MisplacedSecretError(f"{path} of node {node.name} must not hold {name}")
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from imagegen.backends.cloudinit import CloudInit
 from imagegen.cli.examples import list_examples
 from imagegen.diagnostics import Report, Severity
 from imagegen.kubernetes.releases import known_minors
 from imagegen.model.load import load_cluster
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.plan import Plan
 from imagegen.resources import find_resource
+from tests.backends.nodeplans import FakeStore
 from tests.plan.plans import try_plan
 from tests.seeds.deviations import Deviation, Deviations, find_faults, read_deviations
 from tests.seeds.documents import list_flags, list_lines, read_document
@@ -58,6 +66,29 @@ def test_today_is_current_and_clean(name: str) -> None:
     stated = yaml.safe_load(example(name.removesuffix("-today")).with_name("deviations.yaml").read_text())
     assert found == set(stated.get("today", {}))
     assert make_plan(name).role_plans
+
+
+@pytest.fixture(scope="module")
+def store() -> FakeStore:
+    """Secrets made up by name, and one real certificate: kubeadm's nodes want its hash."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    start = datetime(2026, 11, 21, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=1))
+    certificate = builder.sign(key, hashes.SHA256())
+    return FakeStore(**{"pki/ca.crt": certificate.public_bytes(serialization.Encoding.PEM)})
+
+
+@pytest.mark.parametrize("name", [name for name in list_examples() if name.startswith("seed-")])
+def test_every_node_has_its_seed(store: FakeStore, name: str) -> None:
+    """Nothing that a plan wants is refused when it becomes bytes; an old cloud-init gets what it knows."""
+    plan = make_plan(name)
+    lowering = CloudInit(plan.cluster, store)
+    for node_plan in plan.node_plans():
+        document = yaml.safe_load(lowering.lower_node(node_plan).user_data)
+        assert document["hostname"] == node_plan.node.name
+        deferred = [entry["path"] for entry in document.get("write_files", []) if entry.get("defer")]
+        assert not deferred or SYSTEMS[plan.cluster.image.os].defers_files, deferred
 
 
 @pytest.mark.parametrize("name", sorted(read_document("s3")["clusters"]))
