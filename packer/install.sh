@@ -71,6 +71,8 @@ install_packages() {
         has_package "${name}" || missing="${missing} ${name}"
     done <"${here}/packages"
     [ -n "${missing}" ] || return 0
+    # repositories that the system leaves switched off
+    [ ! -s "${here}/repositories" ] || install -m 0644 "${here}/repositories" /etc/yum.repos.d/imagegen.repo
     echo "imagegen: installing${missing}"
     # package names hold no white space
     # shellcheck disable=SC2086

@@ -15,7 +15,7 @@ from imagegen.model.cluster import OperatingSystem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """A package repository that the system brings switched off, as cloud-init's ``yum_repos`` takes it."""
+    """A package repository that the system leaves switched off; its own files use another name."""
 
     name: str
     title: str
@@ -124,7 +124,13 @@ SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
         },
         repositories=(
             Repository(
-                name="ol7_software_collections",
+                name="imagegen_ol7_addons",
+                title="Add-ons for Oracle Linux 7, with docker-engine",
+                url="https://yum.oracle.com/repo/OracleLinux/OL7/addons/$basearch/",
+                key="file:///etc/pki/rpm-gpg/RPM-GPG-KEY-oracle",
+            ),
+            Repository(
+                name="imagegen_ol7_software_collections",
                 title="Software collections for Oracle Linux 7",
                 url="https://yum.oracle.com/repo/OracleLinux/OL7/SoftwareCollections/$basearch/",
                 key="file:///etc/pki/rpm-gpg/RPM-GPG-KEY-oracle",

@@ -288,7 +288,7 @@ class TestStock:
             *("sh", "u", "--gid", "g", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"),
             *("--no-create-home", "--system", "--uid", "990", "--groups", "adm"),
         ]
-        assert set(document["yum_repos"]) == {"ol7_software_collections"}
+        assert set(document["yum_repos"]) == {"imagegen_ol7_addons", "imagegen_ol7_software_collections"}
         assert all(each["gpgcheck"] for each in document["yum_repos"].values())
         network = yaml.safe_load(seed.network_config)
         assert set(network["ethernets"]) == {"eth0"}

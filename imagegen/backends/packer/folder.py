@@ -15,6 +15,8 @@ from imagegen.backends.packer.versions import PackerStyle, adapt_hcl
 from imagegen.emit import emit_json
 from imagegen.fetch.images import parse_reference
 from imagegen.model.cluster import Cluster, ImageMode, Target
+from imagegen.model.systems import SYSTEMS as OS_FACTS
+from imagegen.model.systems import Repository
 from imagegen.plan.items import ContainerImage
 from imagegen.plan.parts import list_parts
 from imagegen.plan.plan import Plan, RolePlan
@@ -76,9 +78,20 @@ def lower_packer(
         texts[f"verify/{name}"] = _read("verify", name)
     for name in _SCRIPTS:
         texts[f"payload/{name}"] = _read(name)
+    repositories = OS_FACTS[cluster.image.os].repositories
+    if repositories:
+        texts["payload/repositories"] = "".join(map(_emit_repository, repositories))
     files = {path: text.encode() for path, text in texts.items()}
     files |= lower_seeds(system, cluster.image.os, cluster.access.user)
     return PackerFolder(role_plan=role_plan, files=files | dict(payload.files), payload=payload)
+
+
+def _emit_repository(repository: Repository) -> str:
+    """A section of yum.repos.d(5): repositories that the system brings switched off."""
+    return (
+        f"[{repository.name}]\nname={repository.title}\nbaseurl={repository.url}\n"
+        f"gpgcheck=1\ngpgkey={repository.key}\nenabled=1\n"
+    )
 
 
 def _pin_images(role_plan: RolePlan, checksums: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from configparser import ConfigParser
 from pathlib import Path
 
 import hcl2
@@ -15,10 +16,11 @@ from imagegen.backends.packer.prose import quote_hcl, render_prose
 from imagegen.backends.packer.seeds import KEY, lower_seeds
 from imagegen.backends.packer.systems import SYSTEMS
 from imagegen.backends.packer.versions import PackerStyle
+from imagegen.cli.examples import example_file
 from imagegen.model.cluster import OperatingSystem, Target
 from imagegen.resources import find_resource
 from tests.goldens import check_golden
-from tests.plan.plans import make_plan, write_cluster
+from tests.plan.plans import make_plan, try_plan
 
 
 @pytest.fixture
@@ -145,3 +147,17 @@ def test_the_values_of_the_quickstart() -> None:
     files = lower_packer(plan, role_plan, {}, PackerStyle.CURRENT).files
     shown = ("image.auto.pkrvars.json", "payload/entries", "payload/parts", "payload/images", "payload/units")
     check_golden("backends/packer-worker.txt", "".join(f"== {p}\n{files[p].decode()}" for p in shown))
+
+
+def test_oracle_linux_7_brings_its_switched_off_repositories() -> None:
+    plan, _ = try_plan(example_file("seed-s1"))
+    assert plan is not None
+    files = lower_packer(plan, plan.role_plans[0], {}, PackerStyle.CURRENT).files
+    repositories = ConfigParser(interpolation=None)
+    repositories.read_string(files["payload/repositories"].decode())
+    assert set(repositories.sections()) == {"imagegen_ol7_addons", "imagegen_ol7_software_collections"}
+    for name in repositories.sections():
+        assert repositories[name]["gpgcheck"] == repositories[name]["enabled"] == "1"
+    other = make_plan(find_resource("examples", "quickstart", "cluster.yaml"))
+    files = lower_packer(other, other.role_plans[0], {}, PackerStyle.CURRENT).files
+    assert "payload/repositories" not in files
