@@ -20,7 +20,7 @@ from imagegen.cli.examples import example_file
 from imagegen.model.cluster import OperatingSystem, Target
 from imagegen.resources import find_resource
 from tests.goldens import check_golden
-from tests.plan.plans import make_plan, try_plan
+from tests.plan.plans import make_plan, try_plan, write_cluster
 
 
 @pytest.fixture
