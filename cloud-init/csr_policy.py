@@ -149,8 +149,19 @@ def parse_policy(text: str) -> Policy:
     )
 
 
+def find_signer(spec: Mapping[str, Any]) -> str:
+    """Whom a request is for. Before Kubernetes 1.18 requests name nobody: then their usages say it."""
+    if "signerName" in spec:
+        return str(spec["signerName"])
+    usages = spec.get("usages") or ()
+    if "server auth" in usages:
+        return SERVING_SIGNER
+    return CLIENT_SIGNER if "client auth" in usages else ""
+
+
 def decide(csr: Mapping[str, Any], policy: Policy) -> Decision:
-    """What to do with one CertificateSigningRequest (certificates.k8s.io/v1), as the API server sent it.
+    """What to do with one CertificateSigningRequest (certificates.k8s.io v1 or v1beta1), as the API server
+    sent it.
 
     Never raises: what cannot be understood is not approved.
     """
@@ -162,7 +173,7 @@ def decide(csr: Mapping[str, Any], policy: Policy) -> Decision:
 
 def _decide(csr: Mapping[str, Any], policy: Policy) -> Decision:
     spec, status = csr["spec"], csr.get("status") or {}
-    signer = spec["signerName"]
+    signer = find_signer(spec)
     if signer not in (CLIENT_SIGNER, SERVING_SIGNER):
         return Ignore("another signer")
     if status.get("conditions") or status.get("certificate"):

@@ -148,14 +148,22 @@ class ApiClient:
         return _decode_object(data)
 
     def is_ready(self) -> bool:
-        """Whether /readyz says so; anything else, no answer included, is False."""
-        try:
-            answer = self._send("GET", "/readyz", None, None)
-            answer.read(MAX_ANSWER)
-        except CONNECTION_ERRORS:
-            self.close()
-            return False
-        return answer.status == 200
+        """Whether /readyz says so, or /healthz where that is not known (before Kubernetes 1.16).
+
+        Anything else, no answer included, is False.
+        """
+        status = 404
+        for path in ("/readyz", "/healthz"):
+            try:
+                answer = self._send("GET", path, None, None)
+                answer.read(MAX_ANSWER)
+            except CONNECTION_ERRORS:
+                self.close()
+                return False
+            status = answer.status
+            if status != 404:
+                break
+        return status == 200
 
     def watch(self, path: str, query: dict[str, str], timeout_seconds: int) -> Iterator[Object]:
         """Events until the server ends the watch; raises ApiError, and CONNECTION_ERRORS when it breaks."""

@@ -1,5 +1,5 @@
-"""The images of the cluster's own pods: pause, CoreDNS, flannel and the control plane, made of programs that
-are built here.
+"""The images of the cluster's own pods: pause, CoreDNS, flannel, metrics-server and the control plane, made of
+programs that are built here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mirror.debian_kubernetes import DebianMaker
 from mirror.gomodules import GoBuilder, GoModule, Unavailable
 from mirror.images import BIND_SERVICE, Image, LayerFile, list_files
 from mirror.layout import Mirror
-from mirror.recipe import coredns_program, find_recipe
+from mirror.recipe import coredns_program, find_recipe, metrics_server_program
 
 _ACCOUNTS = (
     LayerFile(
@@ -68,7 +68,12 @@ class PodImages:
         version = releases.version(name)
         if name in CONTROL_PLANE:
             return self._daemon(name, releases)
-        make = {"pause": self._pause, "coredns": self._coredns, "flannel": self._flannel}[name]
+        make = {
+            "pause": self._pause,
+            "coredns": self._coredns,
+            "flannel": self._flannel,
+            "metrics-server": self._metrics_server,
+        }[name]
         return make(releases.image(name), version, releases)
 
     def origin(self, name: str, releases: Releases) -> str:
@@ -115,6 +120,13 @@ class PodImages:
         program = LayerFile(path="coredns", body=target.read_bytes(), capability=BIND_SERVICE)
         settings = {"User": "nonroot:nonroot", "Entrypoint": ["/coredns"], "WorkingDir": "/", "Env": [_PATH]}
         return Image(reference=reference, files=(program, *_ACCOUNTS), settings=settings)
+
+    def _metrics_server(self, reference: str, version: str, releases: Releases) -> Image:
+        target = self._stage("metrics-server", version) / "metrics-server"
+        self.go.build(metrics_server_program(version), target)
+        files = (LayerFile(path="metrics-server", body=target.read_bytes()), *_ACCOUNTS)
+        settings = {"User": "65532", "Entrypoint": ["/metrics-server"], "WorkingDir": "/", "Env": [_PATH]}
+        return Image(reference=reference, files=files, settings=settings)
 
     def _flannel(self, reference: str, version: str, releases: Releases) -> Image:
         daemon = self._find_flanneld(version, releases)

@@ -17,6 +17,7 @@ _CONTAINERD = "github.com/containerd/containerd/v2"
 _PLUGINS = "github.com/containernetworking/plugins"
 _FLANNEL = "github.com/flannel-io/flannel"
 _CRI_TOOLS = "sigs.k8s.io/cri-tools"
+_METRICS_SERVER = "sigs.k8s.io/metrics-server"
 _COREDNS = "github.com/coredns/coredns"
 
 _PLUGIN_KINDS: Mapping[str, tuple[str, ...]] = {
@@ -190,7 +191,22 @@ def coredns_program(version: str) -> GoProgram:
     )
 
 
+def _coredns(part: Part) -> Recipe:
+    return Recipe(programs=((part.member("coredns"), coredns_program(part.version)),))
+
+
+def metrics_server_program(version: str) -> GoProgram:
+    """metrics-server is shipped as a container image alone."""
+    return GoProgram(
+        module=GoModule(path=_METRICS_SERVER, version=f"v{version}"),
+        package=f"{_METRICS_SERVER}/cmd/metrics-server",
+        name="metrics-server",
+        variables=(("k8s.io/client-go/pkg/version.gitVersion", f"v{version}"),),
+    )
+
+
 _RECIPES = {
+    "coredns": _coredns,
     "etcd": _etcd,
     "containerd": _containerd,
     "runc": _runc,

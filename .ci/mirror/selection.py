@@ -22,7 +22,7 @@ from mirror.podimages import CONTROL_PLANE
 from mirror.recipe import KUBERNETES_VERSIONS
 
 #: images that we can make, by their name in the catalogue
-IMAGES = ("pause", "coredns", "flannel", *CONTROL_PLANE)
+IMAGES = ("pause", "coredns", "flannel", "metrics-server", *CONTROL_PLANE)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "quickstart" / "cluster.yaml"
 
 
@@ -39,7 +39,9 @@ class Selection:
         for part in list_parts([text]):
             self.parts.setdefault(part.url, part)
         for name in IMAGES:
-            self.images.setdefault(releases.image(name), (name, releases))
+            # an add-on of old versions is no Go module of its own yet
+            if name != "metrics-server" or text in KUBERNETES_VERSIONS:
+                self.images.setdefault(releases.image(name), (name, releases))
 
     def add_cluster(self, path: Path) -> None:
         """What the nodes of one cluster need; raises UsageError when its file is wrong."""

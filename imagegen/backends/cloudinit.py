@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from imagegen.backends.install import UNIT, list_packages, lower_install
@@ -112,6 +113,11 @@ class CloudInit:
         self._facts = SYSTEMS[cluster.image.os]
         self._shared: dict[str, _Shared] = {}
 
+    def _own_nameservers(self, node: Node) -> tuple[IPv4Address, ...] | None:
+        """Instead of those of the network, where the load balancers answer."""
+        found = self.cluster.nameservers_of(node)
+        return None if found == self.cluster.network.nameservers else found
+
     def lower_node(self, plan: NodePlan) -> Seed:
         """The seed of one node; raises StoreError when the store lacks something."""
         node = plan.node
@@ -122,7 +128,9 @@ class CloudInit:
         parts.append(f"hostname: {node.name}\nfqdn: {node.name}\n")
         tail = "".join(parts).encode()
         golden = not self._stock and self._facts.has_own_base
-        network_config = emit_network_config(node, self.cluster.network, golden=golden).encode()
+        network_config = emit_network_config(
+            node, self.cluster.network, golden=golden, nameservers=self._own_nameservers(node)
+        ).encode()
         digest = shared.digest.copy()
         digest.update(tail)
         digest.update(network_config)

@@ -10,7 +10,9 @@ from imagegen.pki.store import is_public
 from imagegen.plan.components.first_boot import BOOTSTRAP_TOKENS
 
 #: private entries that lie on masters alone, because only the control plane uses them
-_MASTER_KEYS = frozenset({"pki/ca.key", "pki/sa.key", "encryption/secretbox-key"})
+_MASTER_KEYS = frozenset({"pki/ca.key", "pki/sa.key", "encryption/secretbox-key", "pki/metrics-server.key"})
+#: where masters, and only they, have the tokens of all nodes
+_ALL_TOKENS = frozenset({BOOTSTRAP_TOKENS, TOKEN_FILE})
 
 #: where masters, and only they, have the tokens of all nodes
 _ALL_TOKENS = frozenset({BOOTSTRAP_TOKENS, TOKEN_FILE})

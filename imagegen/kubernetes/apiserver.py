@@ -10,7 +10,7 @@ from imagegen.emit import emit_yaml
 from imagegen.kubernetes.arguments import Arguments, FromEnvironment, merge_arguments
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.tls import insecure_port_arguments, serving_arguments
-from imagegen.model.cluster import BootstrapMethod, Cluster, Role
+from imagegen.model.cluster import Addon, BootstrapMethod, Cluster, Role
 from imagegen.pki import paths
 
 COMPONENT = "kube-apiserver"
@@ -66,7 +66,7 @@ def apiserver_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         **_audit_arguments(gates),
         **_etcd_arguments(),
         **_kubelet_arguments(),
-        **gates.keep_known(COMPONENT, _aggregation_arguments()),
+        **gates.keep_known(COMPONENT, _aggregation_arguments(cluster)),
         **_service_account_arguments(network.domain, gates),
         **_encryption_arguments(gates),
         **_reconciler_arguments(gates),
@@ -157,8 +157,14 @@ def _kubelet_arguments() -> dict[str, str]:
     }
 
 
-def _aggregation_arguments() -> dict[str, str]:
+def _aggregation_arguments(cluster: Cluster) -> dict[str, str]:
+    """How aggregated API servers know us, and how we reach them.
+
+    Service addresses work on no master without kube-proxy: then requests go to the endpoints themselves.
+    """
+    routing = {"enable-aggregator-routing": "true"} if Addon.METRICS_SERVER in cluster.addons else {}
     return {
+        **routing,
         "proxy-client-cert-file": f"{paths.FRONT_PROXY_CLIENT}.crt",
         "proxy-client-key-file": f"{paths.FRONT_PROXY_CLIENT}.key",
         "requestheader-allowed-names": "front-proxy-client",

@@ -18,7 +18,7 @@ from imagegen.model.version import Version, parse_version
 
 _TABLE = Path(__file__).with_name("gates.csv")
 #: the components whose rows carry versions of their own
-COMPANIONS = ("etcd", "containerd", "flannel")
+COMPANIONS = ("etcd", "containerd", "coredns", "flannel", "metrics-server")
 
 
 class State(enum.StrEnum):
@@ -131,7 +131,7 @@ class Gates:
 def load_gates(version: Version) -> Gates:
     """The table for one Kubernetes version; raises UsageError when its minor is not known."""
     releases = load_releases(version)
-    companions = {name: parse_version(releases.version(name)) for name in COMPANIONS}
+    companions = {name: parse_version(releases.version(name)) for name in COMPANIONS if name in releases.versions}
     return Gates(version=version, companions=companions)
 
 

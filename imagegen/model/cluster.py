@@ -46,6 +46,18 @@ class ProxyMode(enum.StrEnum):
     IPVS = "ipvs"
 
 
+class NodeDns(enum.StrEnum):
+    """Who answers for the names of the nodes, beside each node's own hosts file."""
+
+    NONE = "none"
+    LB = "lb"
+
+
+class Addon(enum.StrEnum):
+    METRICS_SERVER = "metrics-server"
+    SAMPLE = "sample"
+
+
 class Runtime(enum.StrEnum):
     CONTAINERD = "containerd"
     DOCKER = "docker"
@@ -140,6 +152,7 @@ class Network:
     node_cidr_mask_size: int
     #: addresses or DNS names; empty means the distribution's own servers
     ntp_servers: tuple[str, ...] = ()
+    node_dns: NodeDns = NodeDns.NONE
 
     @property
     def api_service(self) -> IPv4Address:
@@ -232,6 +245,8 @@ class Cluster:
     access: Access
     nodes: tuple[Node, ...]
     profile_dirs: tuple[str, ...]
+    #: in declaration order of ``Addon``
+    addons: tuple[Addon, ...] = ()
     #: the file the cluster was read from, as the user named it
     file: str = field(compare=False)
     #: model path (``network.services``, ``nodes[2].address``) → place in the file
@@ -270,6 +285,13 @@ class Cluster:
     @cached_property
     def _by_name(self) -> dict[str, Node]:
         return {n.name: n for n in self.nodes}
+
+    def nameservers_of(self, node: Node) -> tuple[IPv4Address, ...]:
+        """What a node asks for names: the load balancers where they answer, which ask the others."""
+        balancers = [n.address for n in self.nodes_with(Role.LB) if n.address is not None]
+        if self.network.node_dns is NodeDns.LB and not node.has(Role.LB) and balancers:
+            return tuple(balancers)
+        return self.network.nameservers
 
     def node(self, name: str) -> Node:
         """The node of that name; raises KeyError."""

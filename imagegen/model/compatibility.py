@@ -33,6 +33,8 @@ CONNTRACK_MERGED_KNOWN = 13
 IPTABLES_NFT_KNOWN = 17
 #: the minor in which nftables mode became stable: the default from here on
 NFTABLES_STABLE = 33
+#: the first minor with resource metrics as an API of their own (README of metrics-server: 0.3.x, 1.8+)
+METRICS_SERVER_FIRST = 8
 #: the first minor whose kubelet speaks the CRI that containerd serves (v1alpha2)
 CONTAINERD_FIRST = 10
 #: the first minor whose kubeadm has a configuration API that is at least a beta (v1beta1)

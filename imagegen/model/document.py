@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from imagegen.model.cluster import (
+    Addon,
     BootstrapMethod,
     Cni,
     DiskFormat,
@@ -22,6 +23,7 @@ from imagegen.model.cluster import (
     ImagePki,
     KeyAlgorithm,
     Layout,
+    NodeDns,
     OperatingSystem,
     ProxyMode,
     Role,
@@ -164,6 +166,12 @@ class NetworkSection(Section):
         "1.33, kernel 5.13), else iptables.",
         default=None,
         examples=["nftables"],
+    )
+    node_dns: Annotated[NodeDns, choice_of(NodeDns)] = _key(
+        "Who answers for the names of the nodes: nobody but each node's own hosts file, or the load "
+        "balancers (`lb`), which then are the name servers of all nodes and pass on to `nameservers`.",
+        default=NodeDns.NONE,
+        spelt="none",
     )
     node_cidr_mask_size: Annotated[int, WHOLE_NUMBER] = _key(
         "Prefix length of the piece of `pods` that one node gets.", default=24, spelt=24, ge=16, le=28
@@ -338,6 +346,12 @@ class ClusterFile(Section):
         min_length=1,
     )
     access: AccessSection = AccessSection.model_construct()
+    addons: tuple[Annotated[Addon, choice_of(Addon)], ...] = _key(
+        "What runs in the cluster from the start, beside DNS and the pod network.",
+        default=(),
+        spelt=[],
+        examples=[["metrics-server"]],
+    )
     profiles: tuple[Annotated[str, TEXT], ...] = _key(
         "Folders with profiles of your own, relative to this file and below its folder.",
         default=(),

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from imagegen.model.cluster import (
     Access,
+    Addon,
     Bootstrap,
     Cluster,
     Endpoint,
@@ -96,6 +97,7 @@ def resolve_cluster(draft: Draft, file: str, profile_dirs: tuple[str, ...]) -> R
         ),
         nodes=nodes,
         profile_dirs=profile_dirs,
+        addons=tuple(addon for addon in Addon if addon in document.addons),
         file=file,
         spans=draft.spans,
     )
@@ -145,6 +147,7 @@ def _resolve_network(document: ClusterFile, nodes: tuple[Node, ...]) -> tuple[Ne
         proxy=wanted.proxy or default_proxy(document.kubernetes.version.minor, document.image.os),
         node_cidr_mask_size=wanted.node_cidr_mask_size,
         ntp_servers=wanted.ntp_servers,
+        node_dns=wanted.node_dns,
     )
     return network, tuple(moved)
 

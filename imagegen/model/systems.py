@@ -66,6 +66,11 @@ class SystemFacts:
     repositories: tuple[Repository, ...] = ()
 
     @property
+    def has_resolved(self) -> bool:
+        """systemd-resolved asks the name servers, and does so for names without a dot when told (246)."""
+        return self.resolv_conf.startswith("/run/systemd/resolve/")
+
+    @property
     def defers_files(self) -> bool:
         """``write_files`` knows ``defer``: files of users that do not exist yet (cloud-init 21.4)."""
         return self.cloud_init >= (21, 4)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.content import Content
-from imagegen.model.cluster import Cluster, Cni, Layout, Node, Role
+from imagegen.model.cluster import Addon, Cluster, Cni, Layout, Node, Role
 from imagegen.pki import kubeconfigs, spec
 from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, LOOPBACK, Subject
 
@@ -59,6 +59,7 @@ def list_edges(cluster: Cluster) -> Iterator[Edge]:
         if cluster.kubernetes.layout is not Layout.KUBEADM:
             yield from _list_serving_edges(master)
     yield from _list_kubelet_edges(cluster)
+    yield from _list_metrics_edges(cluster)
 
 
 def _address(node: Node) -> str:
@@ -250,6 +251,31 @@ def _list_kubelet_edges(cluster: Cluster) -> Iterator[Edge]:
             client_trust=FRONT_PROXY_CA,
             subject=spec.FRONT_PROXY_SUBJECT,
         )
+
+
+def _list_metrics_edges(cluster: Cluster) -> Iterator[Edge]:
+    """metrics-server between the API server and the kubelets, both of which it proves or checks."""
+    kubelets = cluster.kubelet_nodes
+    if Addon.METRICS_SERVER not in cluster.addons or not kubelets:
+        return
+    for master in cluster.nodes_with(Role.MASTER):
+        yield Edge(
+            client=f"kube-apiserver@{master.name}",
+            server="metrics-server",
+            hosts=(spec.METRICS_SERVER_HOST,),
+            pair=spec.METRICS_SERVER,
+            trust=CLUSTER_CA,
+            client_pair=f"nodes/{master.name}/front-proxy-client",
+            client_trust=FRONT_PROXY_CA,
+            subject=spec.FRONT_PROXY_SUBJECT,
+        )
+    yield Edge(
+        client="metrics-server",
+        server=f"kubelet@{kubelets[0].name}:10250",
+        hosts=(_address(kubelets[0]),),
+        pair=KUBELET_SERVER,
+        trust=CLUSTER_CA,
+    )
 
 
 def list_virtual_names(cluster: Cluster) -> tuple[str, str]:

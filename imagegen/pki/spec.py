@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from ipaddress import IPv4Address
 
-from imagegen.model.cluster import Cluster, Cni, KeyAlgorithm, Layout, Node, Role
+from imagegen.model.cluster import Addon, Cluster, Cni, KeyAlgorithm, Layout, Node, Role
 from imagegen.pki import paths
 
 #: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
@@ -22,6 +22,9 @@ FRONT_PROXY_CA = "pki/front-proxy-ca"
 SERVICE_ACCOUNT = "pki/sa"
 ADMIN = "pki/admin"
 SUPER_ADMIN = "pki/super-admin"
+METRICS_SERVER = "pki/metrics-server"
+#: the name by which API servers dial metrics-server
+METRICS_SERVER_HOST = "metrics-server.kube-system.svc"
 SECRETBOX_KEY = "encryption/secretbox-key"
 
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -344,6 +347,20 @@ def list_certificates(cluster: Cluster) -> Iterator[CertificateSpec]:
             lifetime=cluster.pki.lifetime,
             placement=None,
             why=why,
+        )
+    if Addon.METRICS_SERVER in cluster.addons:
+        yield CertificateSpec(
+            name=METRICS_SERVER,
+            issuer=CLUSTER_CA,
+            subject=Subject("metrics-server"),
+            usages=_SERVER,
+            dns_names=(METRICS_SERVER_HOST, f"{METRICS_SERVER_HOST}.{cluster.network.domain}"),
+            addresses=(),
+            node=None,
+            key=cluster.pki.key,
+            lifetime=cluster.pki.lifetime,
+            placement=None,
+            why="metrics-server proves itself to the API server; its pod gets it as a Secret",
         )
     for node in cluster.nodes:
         yield from list_node_certificates(cluster, node)

@@ -14,6 +14,7 @@ COMPONENTS = {
     "all",
     "cluster",
     "containerd",
+    "coredns",
     "etcd",
     "flannel",
     "kube-apiserver",
@@ -22,6 +23,7 @@ COMPONENTS = {
     "kube-scheduler",
     "kubeadm",
     "kubelet",
+    "metrics-server",
     "runtime",
 }
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")

@@ -6,6 +6,7 @@ Cluster roles named ``system:…`` are the API server's own; it makes them befor
 
 from __future__ import annotations
 
+from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
@@ -29,26 +30,48 @@ _CERTIFICATES = "certificates.k8s.io"
 _SIGNERS = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving")
 
 
-def bootstrap_bindings() -> tuple[Manifest, ...]:
+def bootstrap_bindings(gates: Gates) -> tuple[Manifest, ...]:
     """What a kubelet with a bootstrap token may do, and a kubelet with a certificate for its renewal."""
     nodeclient = "system:certificates.k8s.io:certificatesigningrequests:nodeclient"
     selfnodeclient = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
+    roles: list[Manifest] = []
+    if not gates.has("cluster", "cluster role nodeclient"):
+        nodeclient, selfnodeclient = "imagegen:nodeclient", "imagegen:selfnodeclient"
+        roles = [
+            cluster_role(name, [rule([_CERTIFICATES], [f"certificatesigningrequests/{part}"], ["create"])])
+            for name, part in ((nodeclient, "nodeclient"), (selfnodeclient, "selfnodeclient"))
+        ]
     return (
+        *roles,
         cluster_role_binding("imagegen:node-bootstrapper", "system:node-bootstrapper", group(BOOTSTRAPPERS)),
         cluster_role_binding("imagegen:nodeclient", nodeclient, group(BOOTSTRAPPERS)),
         cluster_role_binding("imagegen:selfnodeclient", selfnodeclient, group(NODES)),
     )
 
 
-def identity_bindings() -> tuple[Manifest, ...]:
+def identity_bindings(gates: Gates) -> tuple[Manifest, ...]:
     """The admin's group, the API server as a client of kubelets, and nodes that run kube-proxy as
     themselves.
     """
+    kubelet_admin, roles = "system:kubelet-api-admin", []
+    if not gates.has("cluster", "cluster role system:kubelet-api-admin"):
+        kubelet_admin = "imagegen:kubelet-api-admin"
+        parts = [f"nodes/{part}" for part in ("log", "metrics", "proxy", "spec", "stats")]
+        roles = [
+            cluster_role(
+                kubelet_admin,
+                [
+                    rule([""], ["nodes"], ["get", "list", "proxy", "watch"]),
+                    rule([""], parts, ["create", "delete", "get", "patch", "update"]),
+                ],
+            )
+        ]
     return (
+        *roles,
         cluster_role_binding("kubeadm:cluster-admins", "cluster-admin", group("kubeadm:cluster-admins")),
         cluster_role_binding(
             "imagegen:kube-apiserver-kubelet-client",
-            "system:kubelet-api-admin",
+            kubelet_admin,
             user("kube-apiserver-kubelet-client"),
         ),
         cluster_role_binding("imagegen:node-proxier", "system:node-proxier", group(NODES)),

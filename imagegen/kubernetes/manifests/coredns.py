@@ -17,6 +17,7 @@ from imagegen.kubernetes.manifests.objects import (
 NAMESPACE = "kube-system"
 _NAME = "coredns"
 _SELECTOR = {"k8s-app": "kube-dns"}
+_READY, _LOOP, _RELOAD = "    ready\n", "    loop\n", "    reload\n"
 _LABELS = _SELECTOR | {"app.kubernetes.io/name": _NAME}
 
 
@@ -44,9 +45,9 @@ def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Ma
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
-            "data": {"Corefile": corefile(domain)},
+            "data": {"Corefile": corefile(domain, gates)},
         },
-        _deployment(image),
+        _deployment(image, gates),
         {
             "apiVersion": gates.choose("cluster", "policy/v1", "policy/v1beta1"),
             "kind": "PodDisruptionBudget",
@@ -57,29 +58,32 @@ def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Ma
     )
 
 
-def corefile(domain: str) -> str:
+def corefile(domain: str, gates: Gates) -> str:
     """Answers for ``domain`` and reverse names; the rest goes to the resolvers of the node's own
     resolv.conf.
     """
+
+    def optional(item: str, text: str) -> str:
+        return text if gates.has(_NAME, item) else ""
+
+    limit = optional("forward max_concurrent", " {\n        max_concurrent 1000\n    }")
     return (
         ".:53 {\n"
         "    errors\n"
         "    health {\n"
         "        lameduck 5s\n"
         "    }\n"
-        "    ready\n"
+        f"{optional('plugin ready', _READY)}"
         f"    kubernetes {domain} in-addr.arpa ip6.arpa {{\n"
         "        pods insecure\n"
         "        fallthrough in-addr.arpa ip6.arpa\n"
         "        ttl 30\n"
         "    }\n"
         "    prometheus :9153\n"
-        "    forward . /etc/resolv.conf {\n"
-        "        max_concurrent 1000\n"
-        "    }\n"
+        f"    forward . /etc/resolv.conf{limit}\n"
         "    cache 30\n"
-        "    loop\n"
-        "    reload\n"
+        f"{optional('plugin loop', _LOOP)}"
+        f"{optional('plugin reload', _RELOAD)}"
         "    loadbalance\n"
         "}\n"
     )
@@ -106,7 +110,7 @@ def _service(dns: IPv4Address) -> Manifest:
     }
 
 
-def _deployment(image: str) -> Manifest:
+def _deployment(image: str, gates: Gates) -> Manifest:
     spread = {
         "weight": 100,
         "podAffinityTerm": {
@@ -137,7 +141,7 @@ def _deployment(image: str) -> Manifest:
                     },
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "dnsPolicy": "Default",
-                    "containers": [_container(image)],
+                    "containers": [_container(image, gates)],
                     "volumes": [
                         {
                             "name": "config",
@@ -150,7 +154,9 @@ def _deployment(image: str) -> Manifest:
     }
 
 
-def _container(image: str) -> Manifest:
+def _container(image: str, gates: Gates) -> Manifest:
+    has_ready = gates.has(_NAME, "plugin ready")
+    ready = {"path": "/ready", "port": 8181} if has_ready else {"path": "/health", "port": 8080}
     return {
         "name": _NAME,
         "image": image,
@@ -169,7 +175,7 @@ def _container(image: str) -> Manifest:
             "timeoutSeconds": 5,
             "failureThreshold": 5,
         },
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": ready, "timeoutSeconds": 5},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},

@@ -7,6 +7,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 from imagegen.emit import emit_json
+from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
@@ -16,7 +17,7 @@ from imagegen.kubernetes.manifests.objects import (
     service_account,
 )
 
-NAMESPACE = "kube-flannel"
+_NAMESPACE = "kube-flannel"
 VXLAN_PORT = 8472
 #: Where the daemon tells the CNI plug-in which range the node has.
 SUBNET_FILE = "/run/flannel/subnet.env"
@@ -24,25 +25,33 @@ _NAME = "flannel"
 _SELECTOR = {"app.kubernetes.io/name": _NAME}
 
 
-def flannel(image: str, pods: IPv4Network, *, nftables: bool) -> tuple[Manifest, ...]:
+def find_namespace(gates: Gates) -> str:
+    """A namespace of its own, where that may hold pods that the cluster cannot do without."""
+    has_own = gates.has("cluster", "critical priority outside of kube-system")
+    return _NAMESPACE if has_own else "kube-system"
+
+
+def flannel(image: str, pods: IPv4Network, gates: Gates, *, nftables: bool) -> tuple[Manifest, ...]:
     """Every object of the add-on. ``image`` is a full reference.
 
     The plug-in and its configuration lie on the machine already, so that the image needs no shell to copy
     them. ``nftables`` says which of the two the daemon programs; it should be what kube-proxy uses.
     """
+    namespace = find_namespace(gates)
+    own: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        # The daemon uses the host's network and host paths, which only "privileged" admits.
+        "metadata": metadata(
+            namespace, labels={"pod-security.kubernetes.io/enforce": "privileged", "k8s-app": _NAME}
+        ),
+    }
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            # The daemon uses the host's network and host paths, which only "privileged" admits.
-            "metadata": metadata(
-                NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "privileged", "k8s-app": _NAME}
-            ),
-        },
+        *([own] if namespace == _NAMESPACE else []),
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
         },
         cluster_role(
             _NAME,
@@ -52,14 +61,14 @@ def flannel(image: str, pods: IPv4Network, *, nftables: bool) -> tuple[Manifest,
                 rule([""], ["nodes/status"], ["patch"]),
             ],
         ),
-        cluster_role_binding(_NAME, _NAME, service_account(_NAME, NAMESPACE)),
+        cluster_role_binding(_NAME, _NAME, service_account(_NAME, namespace)),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
             "data": {"net-conf.json": net_conf(pods, nftables=nftables)},
         },
-        _daemon_set(image),
+        _daemon_set(image, namespace),
     )
 
 
@@ -76,11 +85,11 @@ def net_conf(pods: IPv4Network, *, nftables: bool) -> str:
     )
 
 
-def _daemon_set(image: str) -> Manifest:
+def _daemon_set(image: str, namespace: str) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+        "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
         "spec": {
             "selector": {"matchLabels": dict(_SELECTOR)},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},

@@ -6,8 +6,18 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import Cluster, DiskFormat, ImageMode, ImagePki, Target
-from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, PAIR_RULES
+from imagegen.model.cluster import (
+    Addon,
+    Cluster,
+    Cni,
+    DiskFormat,
+    ImageMode,
+    ImagePki,
+    NodeDns,
+    Role,
+    Target,
+)
+from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, METRICS_SERVER_FIRST, PAIR_RULES
 from imagegen.model.review import Review
 from imagegen.model.support import FIRST_WHOLE_MINOR, RENDERED, RENDERED_MINORS
 
@@ -50,6 +60,7 @@ def choices_of(cluster: Cluster) -> dict[str, StrEnum]:
         "kubernetes.layout": cluster.kubernetes.layout,
         "network.cni": cluster.network.cni,
         "network.proxy": cluster.network.proxy,
+        "network.node_dns": cluster.network.node_dns,
         "runtime": cluster.runtime,
         "pki.key": cluster.pki.key,
         "bootstrap.method": cluster.bootstrap.method,
@@ -80,6 +91,34 @@ def check_choices(review: Review) -> None:
                 seen[entry] = number
     _check_size(review)
     _check_baked(review)
+    _check_node_dns(review)
+    _check_addons(review)
+
+
+def _check_node_dns(review: Review) -> None:
+    cluster = review.cluster
+    balancers = [node for node in cluster.nodes_with(Role.LB) if node.address is not None]
+    if cluster.network.node_dns is NodeDns.LB and not balancers:
+        message = "node_dns lb needs a load balancer with a fixed address, got none"
+        hint = "add a node with roles: [lb], or leave node_dns out"
+        review.error(IMPOSSIBLE_PAIR, message, "network.node_dns", hint=hint, also=["nodes"])
+
+
+def _check_addons(review: Review) -> None:
+    """Add-ons need pods, and the API that they are registered with."""
+    cluster, version = review.cluster, review.cluster.kubernetes.version
+    for number, addon in enumerate(cluster.addons):
+        place = f"addons[{number}]"
+        if addon is Addon.METRICS_SERVER and version.minor < METRICS_SERVER_FIRST:
+            message = f"metrics-server needs Kubernetes 1.{METRICS_SERVER_FIRST}, got {version}"
+            hint = "leave it out, or use a newer Kubernetes"
+            review.error(IMPOSSIBLE_PAIR, message, place, hint=hint, also=["kubernetes.version"])
+        if not cluster.nodes_with(Role.WORKER):
+            message = f"{addon.value} needs a worker to run on, got none"
+            review.error(IMPOSSIBLE_PAIR, message, place, hint="add a worker", also=["nodes"])
+        if addon is Addon.SAMPLE and cluster.network.cni is Cni.LOOPBACK:
+            message = "the sample application needs a pod network, got cni loopback"
+            review.error(IMPOSSIBLE_PAIR, message, place, hint="use cni: flannel", also=["network.cni"])
 
 
 def _check_size(review: Review) -> None:
@@ -124,6 +163,7 @@ def _check_baked(review: Review) -> None:
 
 def _lists(cluster: Cluster) -> Iterable[tuple[str, tuple[object, ...]]]:
     yield "targets", cluster.targets
+    yield "addons", cluster.addons
     yield "image.firmware", cluster.image.firmware
     yield "image.formats", cluster.image.formats
     yield "image.packages", cluster.image.packages

@@ -40,7 +40,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             api_client_library(_ORIGIN),
             program("csr_policy.py", _ORIGIN, mode="0644"),
             program("csr-approver", _ORIGIN),
-            Unit(phase=Phase.BAKE, origin=_ORIGIN, name=UNIT, content=_render_unit()),
+            Unit(phase=Phase.BAKE, origin=_ORIGIN, name=UNIT, content=_render_unit(ctx)),
             File(
                 phase=Phase.BOOT,
                 origin=_ORIGIN,
@@ -84,13 +84,14 @@ def _reserved_addresses(cluster: Cluster) -> list[IPv4Address]:
     return sorted(address for address in reserved if address in cluster.network.nodes)
 
 
-def _render_unit() -> str:
+def _render_unit(ctx: Context) -> str:
+    has_v1 = ctx.gates.has("kube-controller-manager", "certificates.k8s.io/v1")
     return emit_daemon_unit(
         Daemon(
             description="Approve the kubelet certificate requests that the cluster file allows",
             documentation="https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/",
             type="exec",
-            exec_start=_COMMAND,
+            exec_start=_COMMAND if has_v1 else f"{_COMMAND} --api v1beta1",
             user=_USER,
             after=("kube-apiserver.service",),
             needs=(paths.CSR_APPROVER_KUBECONFIG, POLICY),

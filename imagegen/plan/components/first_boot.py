@@ -16,6 +16,8 @@ from imagegen.kubernetes.manifests.access import (
     csr_approver_access,
     identity_bindings,
 )
+from imagegen.kubernetes.manifests.fit import fit_objects
+from imagegen.kubernetes.manifests.objects import Manifest
 from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
@@ -79,21 +81,23 @@ def api_client_library(origin: Origin) -> File:
 
 
 def _plan_bake(ctx: Context) -> list[Item]:
-    def manifest(name: str, text: str) -> File:
+    gates = ctx.gates
+
+    def manifest(name: str, objects: tuple[Manifest, ...]) -> File:
+        text = emit_yaml_documents(fit_objects(objects, gates))
         return File(phase=Phase.BAKE, origin=_ORIGIN, path=f"{MANIFESTS}/{name}", content=(text,))
 
     # kubeadm lets everybody read it, and writes it
     cluster_info_items: list[Item] = []
     if ctx.cluster.kubernetes.layout is not Layout.KUBEADM:
-        text = emit_yaml_documents(cluster_info_access())
-        cluster_info_items.append(manifest("40-cluster-info-access.yaml", text))
+        cluster_info_items.append(manifest("40-cluster-info-access.yaml", cluster_info_access()))
     return [
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=MANIFESTS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=ADDONS),
-        manifest("10-bootstrap.yaml", emit_yaml_documents(bootstrap_bindings())),
-        manifest("20-identities.yaml", emit_yaml_documents(identity_bindings())),
-        manifest("30-csr-approver.yaml", emit_yaml_documents(csr_approver_access())),
+        manifest("10-bootstrap.yaml", bootstrap_bindings(gates)),
+        manifest("20-identities.yaml", identity_bindings(gates)),
+        manifest("30-csr-approver.yaml", csr_approver_access()),
         *cluster_info_items,
         api_client_library(_ORIGIN),
         program("kube_objects.py", _ORIGIN, mode="0644"),
