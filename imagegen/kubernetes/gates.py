@@ -131,7 +131,9 @@ class Gates:
 def load_gates(version: Version) -> Gates:
     """The table for one Kubernetes version; raises UsageError when its minor is not known."""
     releases = load_releases(version)
-    companions = {name: parse_version(releases.version(name)) for name in COMPANIONS if name in releases.versions}
+    companions = {
+        name: parse_version(releases.version(name)) for name in COMPANIONS if name in releases.versions
+    }
     return Gates(version=version, companions=companions)
 
 

@@ -12,9 +12,8 @@ KNOWN_MINORS = range(6, 38)
 #: the minors whose flags, configuration files and add-ons this release renders
 RENDERED_MINORS = range(6, 38)
 
-#: older minors get their flags and files, but add-ons and the approval of certificate requests that ask for
-#: newer API groups; such a cluster has never been booted
-FIRST_WHOLE_MINOR = 20
+#: older minors are rendered whole, too, but their programs were never at hand to boot a cluster of them
+FIRST_BOOTED_MINOR = 20
 
 #: model path → the values that this release renders; a path that is not here has no limit
 RENDERED: dict[str, frozenset[StrEnum]] = {

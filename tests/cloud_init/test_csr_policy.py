@@ -467,3 +467,25 @@ def test_a_policy_of_ten_thousand_nodes_is_read_quickly() -> None:
 def test_the_request_is_read_from_base64_of_pem() -> None:
     request = csr_policy.load_request(base64.b64encode(_GOOD).decode())
     assert csr_policy.read_node_name(request) == "worker-0"
+
+
+@pytest.mark.parametrize(
+    ("usages", "signer"),
+    [
+        (["digital signature", "key encipherment", "client auth"], CLIENT),
+        (["digital signature", "key encipherment", "server auth"], SERVING),
+        (["client auth", "server auth"], SERVING),
+        (["cert sign"], ""),
+        (None, ""),
+    ],
+)
+def test_requests_of_old_kubelets_are_known_by_their_usages(usages: list[str] | None, signer: str) -> None:
+    assert csr_policy.find_signer({"usages": usages}) == signer
+
+
+def test_an_old_request_for_both_usages_is_denied() -> None:
+    body = csr(client_request("worker-0").pem, CLIENT, bootstrapper("worker-0"))
+    del body["spec"]["signerName"]
+    assert isinstance(csr_policy.decide(body, POLICY), csr_policy.Approve)
+    body["spec"]["usages"] = ["digital signature", "client auth", "server auth"]
+    assert isinstance(csr_policy.decide(body, POLICY), csr_policy.Deny)

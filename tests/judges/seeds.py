@@ -12,7 +12,7 @@ import yaml
 from imagegen.backends.cloudinit import CloudInit, Seed
 from imagegen.diagnostics import Report
 from imagegen.kubernetes.releases import known_minors, newest_patch
-from imagegen.model.support import FIRST_WHOLE_MINOR
+from imagegen.model.support import FIRST_BOOTED_MINOR
 from imagegen.pki.issue import issue_material
 from imagegen.pki.store import SecretStore
 from imagegen.plan.plan import Plan
@@ -62,7 +62,7 @@ def list_plans() -> Iterator[tuple[str, Plan]]:
         yield name, make_plan(find_resource("examples", name, "cluster.yaml"))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cluster.yaml"
-        whole = [minor for minor in known_minors() if int(minor.split(".")[1]) >= FIRST_WHOLE_MINOR]
+        whole = [minor for minor in known_minors() if int(minor.split(".")[1]) >= FIRST_BOOTED_MINOR]
         for index, minor in enumerate(whole):
             for mode in MODES:
                 path.write_text(

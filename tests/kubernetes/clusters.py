@@ -9,12 +9,12 @@ from imagegen.kubernetes.gates import Gates, load_gates
 from imagegen.kubernetes.releases import known_minors, newest_patch
 from imagegen.model.cluster import Cluster, Runtime
 from imagegen.model.compatibility import CONTAINERD_FIRST
-from imagegen.model.support import FIRST_WHOLE_MINOR
+from imagegen.model.support import FIRST_BOOTED_MINOR
 from tests.plan.plans import QUICKSTART, read_cluster, write_cluster
 
 MINORS = known_minors()
 #: the minors whose add-ons are rendered, and that a golden image boots
-WHOLE_MINORS = tuple(minor for minor in MINORS if int(minor.split(".")[1]) >= FIRST_WHOLE_MINOR)
+WHOLE_MINORS = tuple(minor for minor in MINORS if int(minor.split(".")[1]) >= FIRST_BOOTED_MINOR)
 #: the oldest minor whose kubelet runs on the systems of golden images
 OLDEST_BOOTABLE = "1.19"
 

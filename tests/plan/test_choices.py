@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from imagegen.backends.material import check_ref
 from imagegen.plan.items import Content, File, Item, Ref, Unit
 from imagegen.plan.plan import Plan
 from tests.goldens import check_golden
 from tests.plan.plans import QUICKSTART, try_plan, write_cluster
 
+BALANCER = "{name: lb-0, roles: [lb], address: 10.240.0.5}"
 #: name → version, network, further lines, nodes, and the same of what it is compared with
 CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "proxy-ipvs": ({"network": "proxy: ipvs"}, {}),
@@ -23,6 +25,12 @@ CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"version": "1.20.2", "network": "cni: flannel-etcd", "more": "runtime: docker\n"},
         {"version": "1.20.2", "network": "cni: flannel-etcd"},
     ),
+    "node-dns": (
+        {"network": "node_dns: lb", "nodes": "\n".join((*QUICKSTART, BALANCER))},
+        {"nodes": "\n".join((*QUICKSTART, BALANCER))},
+    ),
+    "metrics-server": ({"more": "addons: [metrics-server]\n"}, {}),
+    "sample": ({"more": "addons: [sample]\n"}, {}),
     "token-file": ({"more": "bootstrap: {method: token-file}\n"}, {}),
 }
 
@@ -62,6 +70,12 @@ def make_text(folder: Path, choice: dict[str, str]) -> list[str]:
     nodes = fields.pop("nodes", "\n".join(QUICKSTART)).split("\n")
     plan, report = try_plan(write_cluster(folder, nodes, **fields))
     assert plan is not None, report.render_text()
+    for node in plan.cluster.nodes:
+        # what a seed would refuse
+        for item in (*plan.role_plan(node.roles).items, *plan.node_plan(node.name).items):
+            for part in item.content if isinstance(item, File) else ():
+                if isinstance(part, Ref):
+                    check_ref(node, item.path, part)
     return list(describe_plan(plan))
 
 

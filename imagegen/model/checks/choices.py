@@ -19,7 +19,7 @@ from imagegen.model.cluster import (
 )
 from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, METRICS_SERVER_FIRST, PAIR_RULES
 from imagegen.model.review import Review
-from imagegen.model.support import FIRST_WHOLE_MINOR, RENDERED, RENDERED_MINORS
+from imagegen.model.support import FIRST_BOOTED_MINOR, RENDERED, RENDERED_MINORS
 
 NOT_RENDERED = register_code(
     "IMG190",
@@ -27,13 +27,12 @@ NOT_RENDERED = register_code(
     "The cluster file is right, but this release of imagegen cannot make it: it renders Kubernetes "
     f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]} with the choices that the message lists.",
 )
-NOT_WHOLE = register_code(
+NOT_BOOTED = register_code(
     "IMG191",
-    "a Kubernetes version is rendered, but not whole",
-    f"Before Kubernetes 1.{FIRST_WHOLE_MINOR}, flags, configuration files and units are those of the "
-    "version, but the add-ons' manifests and the approver of certificate requests ask for API groups that "
-    "came later. "
-    "Such a cluster can be planned and compared, and upgrade-check reads it; it does not come up by itself.",
+    "a Kubernetes version that nobody has booted here",
+    f"Before Kubernetes 1.{FIRST_BOOTED_MINOR}, everything is rendered in the form that the version knows: "
+    "flags, files, units, add-ons, the approver's API. Its programs could not be had where imagegen is "
+    "tested, so no such cluster has come up there.",
 )
 GIVEN_TWICE = register_code(
     "IMG109", "an entry is given twice", "Lists of words and addresses hold each entry once."
@@ -195,10 +194,10 @@ def _check_rendered(review: Review, choices: dict[str, StrEnum]) -> None:
         rendered = f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]}"
         message = f"Kubernetes {version} is not supported yet in this release"
         review.error(NOT_RENDERED, message, "kubernetes.version", hint=f"supported are {rendered}")
-    elif version.minor < FIRST_WHOLE_MINOR:
-        message = f"Kubernetes {version}: add-ons and approver are not rendered for a version this old"
+    elif version.minor < FIRST_BOOTED_MINOR:
+        message = f"Kubernetes {version} is rendered whole, but no cluster of it was ever booted in our tests"
         hint = "imagegen upgrade-check says what changes on the way to a newer one"
-        review.add(Severity.WARNING, NOT_WHOLE, message, "kubernetes.version", hint=hint)
+        review.add(Severity.NOTE, NOT_BOOTED, message, "kubernetes.version", hint=hint)
     for path, values in RENDERED.items():
         choice = choices[path]
         if choice not in values and review.is_written(path):

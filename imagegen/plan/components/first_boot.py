@@ -16,9 +16,9 @@ from imagegen.kubernetes.manifests.access import (
     csr_approver_access,
     identity_bindings,
 )
+from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
 from imagegen.kubernetes.manifests.fit import fit_objects
 from imagegen.kubernetes.manifests.objects import Manifest
-from imagegen.kubernetes.manifests.cluster_info import CA_MARK, cluster_info
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths

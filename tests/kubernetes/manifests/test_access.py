@@ -17,12 +17,12 @@ from tests.pki.clusters import quickstart
 NETWORK = quickstart().network
 GATES = load_gates(quickstart().kubernetes.version)
 EVERYTHING: tuple[Manifest, ...] = (
-    *access.bootstrap_bindings(),
-    *access.identity_bindings(),
+    *access.bootstrap_bindings(GATES),
+    *access.identity_bindings(GATES),
     *access.csr_approver_access(),
     *access.cluster_info_access(),
     *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, GATES),
-    *flannel("registry.example/flannel:1", NETWORK.pods, nftables=True),
+    *flannel("registry.example/flannel:1", NETWORK.pods, GATES, nftables=True),
 )
 
 
