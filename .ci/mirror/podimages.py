@@ -1,4 +1,4 @@
-"""The images of the cluster's own pods: pause, CoreDNS, flannel, metrics-server and the control plane, made of
+"""The images of the cluster's own pods (pause, CoreDNS, flannel, metrics-server, the control plane), made of
 programs that are built here.
 """
 
