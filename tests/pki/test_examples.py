@@ -19,9 +19,9 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/cluster.yaml"
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.parent.name)
 def test_no_false_alarm(file: Path, tmp_path: Path) -> None:
-    report = Report()
-    cluster = load_cluster(file, report)
+    cluster = load_cluster(file, Report())
     assert cluster is not None
+    report = Report()
     store = SecretStore(tmp_path / "secrets")
     issue_material(cluster, store, report, now=NOW)
     proof = verify_edges(cluster, store, NOW, report)
