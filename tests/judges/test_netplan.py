@@ -155,3 +155,31 @@ def test_the_schema_of_version_2(cloud_init_sid: Tool, cluster: Cluster, tmp_pat
                 "schema", "--schema-type", "network-config", "--config-file", path, cwd=tmp_path
             )
             assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+@pytest.mark.parametrize(("name", "mac"), [("worker-0", None), ("worker-0", MAC), ("worker-1", MAC)])
+def test_the_renderer_of_the_rpm_family(
+    suite: str, name: str, mac: str | None, request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Its files are named after the interface: eth0, as its images boot with net.ifnames=0."""
+    cloud_init: Tool = request.getfixturevalue(f"cloud_init_{suite}")
+    source = tmp_path / "network-config"
+    node = dataclasses.replace(cluster.node(name), mac=mac)
+    source.write_text(emit_network_config(node, cluster.network))
+    options: list[str | Path] = ["--network-data", source, "--kind", "yaml", "--directory", tmp_path / "out"]
+    done = cloud_init.run(
+        "devel", "net-convert", *options, "--distro", "rhel", "--output-kind", "sysconfig", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "out/etc/sysconfig/network-scripts/ifcfg-eth0"
+    lines = (line.partition("=") for line in path.read_text().splitlines() if "=" in line)
+    values = {key: value for key, _, value in lines}
+    assert values["DEVICE"] == "eth0"
+    assert values.get("HWADDR", "").lower() == (mac or "")
+    if name == "worker-0":
+        assert values["BOOTPROTO"] == "none"
+        assert (values["IPADDR"], values["NETMASK"]) == ("10.240.0.21", "255.255.0.0")
+        assert (values["GATEWAY"], values["DNS1"]) == ("10.240.0.1", "10.32.0.10")
+    else:
+        assert values["BOOTPROTO"] == "dhcp"
