@@ -391,7 +391,8 @@ def _list_layout(plan: Plan, files: Mapping[str, str]) -> Iterator[str]:
     )
     if "/usr/local/bin/control-plane-logs" in files:
         yield "setting where a static pod's log is: told"
-    if "/etc/coredns/hosts" in files:
+    known = files.get("/etc/coredns/hosts", "").split()
+    if all(node.name in known for node in plan.cluster.nodes):
         yield "setting coredns hosts: names and internal addresses of the nodes"
     for role_plan in plan.role_plans:
         units = {item.name: item for item in role_plan.items if isinstance(item, Unit)}
@@ -439,7 +440,8 @@ def _list_host(plan: Plan, files: Mapping[str, str], units: Mapping[str, Unit]) 
     if "FORWARD" in text and "ACCEPT" in text:
         yield "host FORWARD policy ACCEPT"
     balancers = {node.address for node in plan.cluster.nodes_with(Role.LB)}
-    if balancers & set(plan.cluster.network.nameservers):
+    workers = plan.cluster.nodes_with(Role.WORKER)
+    if balancers and all(balancers == set(plan.cluster.nameservers_of(node)) for node in workers):
         yield "host name server is the load balancer"
 
 
