@@ -120,7 +120,8 @@ def test_the_ovas_disk_takes_its_properties_from_the_ovf_environment(out: Path, 
         member.name = "disk.vmdk"
         archive.extract(member, tmp_path)
     transport = write_ovf_transport(tmp_path, (out / "nodes/bare/user-data").read_bytes())
-    # VMware's own controller: QEMU has no LSI Logic Parallel (53c1030), and Linux finds no disk on its mptsas1068
+    # VMware's own controller: QEMU has no LSI Logic Parallel (53c1030), and Linux finds no disk on its
+    # mptsas1068
     disk = Disk(path=tmp_path / "disk.vmdk", format="vmdk", snapshot=True, device="scsi-hd")
     cdrom = Disk(path=transport, format="raw", read_only=True, device="ide-cd")
     spec = _spec(tmp_path, disk, cdrom, firmware="bios", card="vmxnet3", extra="-device pvscsi")
