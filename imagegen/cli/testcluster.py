@@ -16,6 +16,7 @@ from imagegen.cli.options import require_known
 from imagegen.cli.terminal import Terminal
 from imagegen.diagnostics import printable
 from imagegen.errors import ImagegenError, UsageError
+from imagegen.model.cluster import Addon
 
 if TYPE_CHECKING:
     from imagegen.content import Content
@@ -257,6 +258,7 @@ def _run_smoke(test: ClusterTest, plan: Plan, reach: _Reach, terminal: Terminal)
         domain=network.domain,
         service_address=str(network.api_service),
         patience=test.patience,
+        metrics_server=Addon.METRICS_SERVER in plan.cluster.addons,
         kill_node=_make_killer(reach) if test.disruptive else None,
         revive_node=_make_reviver(reach) if test.disruptive else None,
     )

@@ -63,6 +63,13 @@ class Runtime(enum.StrEnum):
     DOCKER = "docker"
 
 
+class CertificateSet(enum.StrEnum):
+    """A certificate for each purpose, or one a node for all of its servers and clients."""
+
+    EACH = "each"
+    SINGLE = "single"
+
+
 class KeyAlgorithm(enum.StrEnum):
     ECDSA_P256 = "ecdsa-p256"
     ECDSA_P384 = "ecdsa-p384"
@@ -177,6 +184,7 @@ class PkiPolicy:
     key: KeyAlgorithm
     ca_lifetime: timedelta
     lifetime: timedelta
+    certificates: CertificateSet = CertificateSet.EACH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

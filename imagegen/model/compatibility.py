@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imagegen.diagnostics import Severity, register_code
-from imagegen.model.cluster import BootstrapMethod, Cni, KeyAlgorithm, Layout, ProxyMode, Runtime
+from imagegen.model.cluster import (
+    BootstrapMethod,
+    CertificateSet,
+    Cni,
+    KeyAlgorithm,
+    Layout,
+    ProxyMode,
+    Runtime,
+)
 from imagegen.model.systems import SYSTEMS
 
 IMPOSSIBLE_PAIR = register_code(
@@ -169,6 +177,23 @@ PAIR_RULES: tuple[PairRule, ...] = (
         message="bootstrap tokens are experimental before Kubernetes 1.8, got {version}",
         hint="use token-file",
         severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="pki.certificates",
+        when={"pki.certificates": frozenset({CertificateSet.SINGLE})},
+        message="with a single certificate etcd is of the cluster's authority, and every kubelet's certificate "
+        "opens it",
+        hint="use each, which gives etcd an authority of its own",
+        severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="pki.certificates",
+        when={
+            "pki.certificates": frozenset({CertificateSet.SINGLE}),
+            "kubernetes.layout": frozenset({Layout.KUBEADM}),
+        },
+        message="kubeadm wants a certificate for each purpose",
+        hint="use each",
     ),
     PairRule(
         at="bootstrap.method",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imagegen.model.cluster import (
     Addon,
     BootstrapMethod,
+    CertificateSet,
     Cni,
     DiskFormat,
     Endpoint,
@@ -207,6 +208,12 @@ class PkiSection(Section):
 
     key: Annotated[KeyAlgorithm, choice_of(KeyAlgorithm, _SHORT_KEYS)] = _key(
         "The algorithm of all keys.", default=KeyAlgorithm.ECDSA_P256, spelt="ecdsa-p256"
+    )
+    certificates: Annotated[CertificateSet, choice_of(CertificateSet)] = _key(
+        "A certificate for each purpose, or a single one a node for all of its servers and clients, of one "
+        "authority for the API and etcd.",
+        default=CertificateSet.EACH,
+        spelt="each",
     )
     ca_lifetime: Annotated[timedelta, DURATION] = _key(
         "How long the certificate authorities are valid.", default=timedelta(days=3650), spelt="10y"

@@ -71,7 +71,10 @@ def resolve_cluster(draft: Draft, file: str, profile_dirs: tuple[str, ...]) -> R
         endpoint=document.control_plane.endpoint or _find_endpoint(nodes),
         runtime=runtime,
         pki=PkiPolicy(
-            key=document.pki.key, ca_lifetime=document.pki.ca_lifetime, lifetime=document.pki.lifetime
+            key=document.pki.key,
+            ca_lifetime=document.pki.ca_lifetime,
+            lifetime=document.pki.lifetime,
+            certificates=document.pki.certificates,
         ),
         bootstrap=Bootstrap(
             method=document.bootstrap.method,

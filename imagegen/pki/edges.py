@@ -7,10 +7,10 @@ each certificate on each of its sides; the list grows with the control plane, no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagegen.content import Content
-from imagegen.model.cluster import Addon, Cluster, Cni, Layout, Node, Role
+from imagegen.model.cluster import Addon, CertificateSet, Cluster, Cni, Layout, Node, Role
 from imagegen.pki import kubeconfigs, spec
 from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, LOOPBACK, Subject
 
@@ -50,6 +50,44 @@ class Edge:
 
 def list_edges(cluster: Cluster) -> Iterator[Edge]:
     """The edges in the order in which a cluster needs them: etcd, API server, everything that talks to it."""
+    edges = _list_edges(cluster)
+    if not spec.is_single(cluster):
+        yield from edges
+        return
+    merged = {
+        leaf.name
+        for node in cluster.nodes
+        for leaf in spec.list_node_certificates(_with_each(cluster), node)
+        if spec.is_merged(leaf)
+    }
+    for edge in edges:
+        yield _use_single(edge, merged)
+
+
+def _with_each(cluster: Cluster) -> Cluster:
+    return replace(cluster, pki=replace(cluster.pki, certificates=CertificateSet.EACH))
+
+
+def _use_single(edge: Edge, merged: set[str]) -> Edge:
+    """The edge as it is when each node has one certificate, of the cluster's authority."""
+
+    def find_stem(stem: str | None) -> str | None:
+        return f"{stem.rpartition('/')[0]}/{spec.SINGLE}" if stem in merged and stem is not None else stem
+
+    def find_trust(stem: str | None) -> str | None:
+        return CLUSTER_CA if stem == ETCD_CA else stem
+
+    return replace(
+        edge,
+        pair=find_stem(edge.pair) or edge.pair,
+        trust=find_trust(edge.trust) or edge.trust,
+        client_pair=find_stem(edge.client_pair),
+        client_trust=find_trust(edge.client_trust),
+        subject=spec.SINGLE_SUBJECT if edge.client_pair in merged else edge.subject,
+    )
+
+
+def _list_edges(cluster: Cluster) -> Iterator[Edge]:
     masters = cluster.nodes_with(Role.MASTER)
     yield from _list_etcd_edges(cluster)
     yield from _list_flannel_edges(cluster)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from ipaddress import IPv4Address
 
-from imagegen.model.cluster import Addon, Cluster, Cni, KeyAlgorithm, Layout, Node, Role
+from imagegen.model.cluster import Addon, CertificateSet, Cluster, Cni, KeyAlgorithm, Layout, Node, Role
 from imagegen.pki import paths
 
 #: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
@@ -88,6 +88,8 @@ class CertificateSpec:
     lifetime: timedelta
     placement: Placement | None
     why: str
+    #: the same pair once more, for other users of the node
+    further: tuple[Placement, ...] = ()
 
 
 _SERVER = (Usage.SERVER,)
@@ -102,6 +104,9 @@ KUBE_PROXY_SUBJECT = Subject("system:kube-proxy", "system:node-proxier")
 CSR_APPROVER_SUBJECT = Subject("imagegen:csr-approver")
 FIRST_BOOT_SUBJECT = Subject("imagegen:first-boot", "system:masters")
 FLANNEL_SUBJECT = Subject("flannel")
+#: of a node's only certificate
+SINGLE_SUBJECT = Subject("kubernetes")
+SINGLE = "kubernetes"
 KUBELET_CLIENT_SUBJECT = Subject("kube-apiserver-kubelet-client")
 FRONT_PROXY_SUBJECT = Subject("front-proxy-client")
 
@@ -260,8 +265,23 @@ _LEAVES: tuple[_Leaf, ...] = (
 )  # fmt: skip
 
 
+def is_single(cluster: Cluster) -> bool:
+    """Whether each node has one certificate for all of its servers and clients."""
+    return cluster.pki.certificates is CertificateSet.SINGLE
+
+
+def etcd_authority(cluster: Cluster) -> str:
+    """The stem of the authority that members and clients of etcd trust."""
+    return CLUSTER_CA if is_single(cluster) else ETCD_CA
+
+
+def kubelet_client_subject(cluster: Cluster) -> Subject:
+    """As whom the API server comes to kubelets."""
+    return SINGLE_SUBJECT if is_single(cluster) else KUBELET_CLIENT_SUBJECT
+
+
 def list_authorities(cluster: Cluster) -> tuple[AuthoritySpec, ...]:
-    """The three authorities of the cluster, in order of issue."""
+    """The authorities of the cluster, in order of issue."""
     rows = (
         (CLUSTER_CA, "kubernetes-ca", "signs the API server, its clients, and the kubelets' requests"),
         (ETCD_CA, "etcd-ca", "signs etcd members and the few clients that may read etcd"),
@@ -272,6 +292,7 @@ def list_authorities(cluster: Cluster) -> tuple[AuthoritySpec, ...]:
             name=name, subject=Subject(cn), key=cluster.pki.key, lifetime=cluster.pki.ca_lifetime, why=why
         )
         for name, cn, why in rows
+        if name != ETCD_CA or not is_single(cluster)
     )
 
 
@@ -310,6 +331,48 @@ def _place(placement: Placement | None, layout: Layout) -> Placement | None:
 
 def list_node_certificates(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     """The leaf certificates of one node; none for a node that is only worker, lb or base."""
+    found = _list_leaves(cluster, node)
+    if not is_single(cluster):
+        yield from found
+        return
+    merged: list[CertificateSpec] = []
+    for leaf in found:
+        if is_merged(leaf):
+            merged.append(leaf)
+        else:
+            yield leaf
+    if merged:
+        yield _merge(merged, node)
+
+
+def is_merged(leaf: CertificateSpec) -> bool:
+    """Whether a node's single certificate takes the place of this one.
+
+    Identities in kubeconfigs stay, because their names are their rights, and so does what aggregated API
+    servers trust.
+    """
+    return leaf.placement is not None and leaf.issuer != FRONT_PROXY_CA
+
+
+def _merge(leaves: list[CertificateSpec], node: Node) -> CertificateSpec:
+    """One certificate with all names, usages and places."""
+    places = tuple(leaf.placement for leaf in leaves if leaf.placement is not None)
+    usages = {usage for leaf in leaves for usage in leaf.usages}
+    return replace(
+        leaves[0],
+        name=f"nodes/{node.name}/{SINGLE}",
+        issuer=CLUSTER_CA,
+        subject=SINGLE_SUBJECT,
+        usages=tuple(usage for usage in Usage if usage in usages),
+        dns_names=tuple(dict.fromkeys(name for leaf in leaves for name in leaf.dns_names)),
+        addresses=tuple(dict.fromkeys(address for leaf in leaves for address in leaf.addresses)),
+        placement=places[0],
+        further=places[1:],
+        why="pki.certificates is single: one certificate for every server and client of this node",
+    )
+
+
+def _list_leaves(cluster: Cluster, node: Node) -> Iterator[CertificateSpec]:
     cni, layout = cluster.network.cni, cluster.kubernetes.layout
     for leaf in _select_leaves(node.roles, cni, layout, cluster.has_kubelet(node.roles)):
         dns_names, addresses = leaf.names(cluster, node)

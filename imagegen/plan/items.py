@@ -184,6 +184,8 @@ class Port(Item):
     protocol: Literal["tcp", "udp"]
     purpose: str
     sources: tuple[str, ...] = ()
+    #: a pod listens there, on whatever node it runs
+    by_pod: bool = False
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -36,13 +36,19 @@ def collect(questions: dict[str, list[str]]) -> dict[str, Any]:
         "groups": [[row.gr_name, row.gr_passwd, row.gr_gid, list(row.gr_mem)] for row in grp.getgrall()],
         "passwords": _list_passwords(),
         "listening": _list_listening(),
-        "images": _run("/usr/local/bin/ctr", "--namespace", "k8s.io", "images", "ls", "-q").split(),
+        "images": _list_images(),
         "filter": _run("nft", "list", "table", "inet", "imagegen"),
         "cloud_init": _read_cloud_init(),
         "clock": _run("chronyc", "-n", "-c", "tracking").strip(),
         "swap": _read("/proc/swaps").splitlines()[1:],
         "machine_id": _read("/etc/machine-id").strip(),
     }
+
+
+def _list_images() -> list[str]:
+    """The images of containerd, and those of Docker where that is the runtime."""
+    found = _run("/usr/local/bin/ctr", "--namespace", "k8s.io", "images", "ls", "-q").split()
+    return found + _run("/usr/bin/docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
 
 
 def _read(path: str) -> str:

@@ -27,6 +27,7 @@ _TOLERATE_SECONDS = 10
 _POLL_SECONDS = 0.5
 
 
+METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 #: returns why it does not apply, or None; raises what is wrong
 _Check = Callable[[], str | None]
 
@@ -53,6 +54,7 @@ class SmokeOptions:
     domain: str
     service_address: str
     patience: float = 180.0
+    metrics_server: bool = False
     kill_node: Callable[[str], None] | None = None
     revive_node: Callable[[str], None] | None = None
 
@@ -96,6 +98,7 @@ class Smoke:
             ("logs, through verified serving certificates", self._check_logs),
             ("exec, through verified serving certificates", self._check_exec),
             ("kubelet metrics, through verified serving certificates", self._check_metrics),
+            ("metrics of all nodes, by metrics-server", self._check_metrics_server),
             ("rollout: a new release replaces the old one", self._check_rollout),
             ("eviction: a dead node's pods move", self._check_eviction),
         )
@@ -292,6 +295,20 @@ class Smoke:
             text = self._admin.run("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics/resource").stdout
             if "node_cpu_usage_seconds_total" not in text:
                 raise SmokeError(f"the metrics of {node} hold no processor time")
+
+    def _check_metrics_server(self) -> str | None:
+        """It has its first numbers when it has asked every kubelet twice."""
+        if not self._options.metrics_server:
+            return "this cluster has no metrics-server"
+
+        def knows_all() -> bool:
+            with contextlib.suppress(ImagegenError):
+                text = self._admin.run("get", "--raw", METRICS).stdout
+                return all(f'"name":"{node}"' in text for node in self._state.workers)
+            return False
+
+        self._wait_until(knows_all, "metrics-server does not know the metrics of every node")
+        return None
 
     def _check_rollout(self) -> None:
         self._kubectl.run("set", "env", f"deployment/{SERVER}", "RELEASE=2")

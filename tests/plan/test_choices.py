@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "metrics-server": ({"more": "addons: [metrics-server]\n"}, {}),
     "sample": ({"more": "addons: [sample]\n"}, {}),
+    "single-certificate": ({"more": "pki: {certificates: single}\n"}, {}),
     "token-file": ({"more": "bootstrap: {method: token-file}\n"}, {}),
 }
 

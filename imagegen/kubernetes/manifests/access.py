@@ -49,9 +49,9 @@ def bootstrap_bindings(gates: Gates) -> tuple[Manifest, ...]:
     )
 
 
-def identity_bindings(gates: Gates) -> tuple[Manifest, ...]:
-    """The admin's group, the API server as a client of kubelets, and nodes that run kube-proxy as
-    themselves.
+def identity_bindings(gates: Gates, kubelet_client: str) -> tuple[Manifest, ...]:
+    """The admin's group, the API server as a client of kubelets (a user by that name), and nodes that run
+    kube-proxy as themselves.
     """
     kubelet_admin, roles = "system:kubelet-api-admin", []
     if not gates.has("cluster", "cluster role system:kubelet-api-admin"):
@@ -72,7 +72,7 @@ def identity_bindings(gates: Gates) -> tuple[Manifest, ...]:
         cluster_role_binding(
             "imagegen:kube-apiserver-kubelet-client",
             kubelet_admin,
-            user("kube-apiserver-kubelet-client"),
+            user(kubelet_client),
         ),
         cluster_role_binding("imagegen:node-proxier", "system:node-proxier", group(NODES)),
     )

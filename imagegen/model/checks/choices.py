@@ -62,6 +62,7 @@ def choices_of(cluster: Cluster) -> dict[str, StrEnum]:
         "network.node_dns": cluster.network.node_dns,
         "runtime": cluster.runtime,
         "pki.key": cluster.pki.key,
+        "pki.certificates": cluster.pki.certificates,
         "bootstrap.method": cluster.bootstrap.method,
         "image.os": cluster.image.os,
         "image.mode": cluster.image.mode,

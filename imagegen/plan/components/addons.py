@@ -102,6 +102,7 @@ def _plan_metrics_server(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
                 protocol="tcp",
                 purpose="metrics-server, asked by API servers",
                 sources=(str(ctx.cluster.network.nodes),),
+                by_pod=True,
             )
         )
     return items

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imagegen.content import Content, Ref
-from imagegen.model.cluster import Layout, Node, Role
+from imagegen.model.cluster import Cluster, Layout, Node, Role
 from imagegen.pki import kubeconfigs, paths, spec
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, File, Fragment, Item, Origin, Phase
@@ -23,12 +23,13 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             _public(paths.CA, f"{spec.CLUSTER_CA}.crt", "every component trusts the cluster CA"),
         ]
     if Role.MASTER in roles:
-        items += _list_master_files(ctx.cluster.kubernetes.layout)
+        items += _list_master_files(ctx.cluster)
     if Role.ETCD in roles:
+        authority = f"{spec.etcd_authority(ctx.cluster)}.crt"
         items += [
             _directory("/etc/etcd", "configuration of etcd"),
             _directory(paths.ETCD_PKI, "certificates and keys of etcd"),
-            _public(paths.ETCD_CA, f"{spec.ETCD_CA}.crt", "members and clients of etcd are signed by it"),
+            _public(paths.ETCD_CA, authority, "members and clients of etcd are signed by it"),
         ]
     has_kubeadm = ctx.cluster.kubernetes.layout is Layout.KUBEADM
     if Role.WORKER in roles and Role.MASTER not in roles and not has_kubeadm:
@@ -48,18 +49,20 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     items: list[Item] = []
     for certificate in spec.list_node_certificates(ctx.cluster, node):
         if certificate.placement is not None:
-            items += _list_pair(certificate, certificate.placement)
+            for place in (certificate.placement, *certificate.further):
+                items += _list_pair(certificate, place)
     items += _list_kubeconfigs(ctx, node)
     return Fragment(tuple(items))
 
 
-def _list_master_files(layout: Layout) -> Iterator[Item]:
+def _list_master_files(cluster: Cluster) -> Iterator[Item]:
+    layout, etcd = cluster.kubernetes.layout, spec.etcd_authority(cluster)
     apiserver = spec.owner_of(paths.USER_APISERVER, layout)
     manager = spec.owner_of(paths.USER_CONTROLLER_MANAGER, layout)
     yield _public(
         paths.FRONT_PROXY_CA, f"{spec.FRONT_PROXY_CA}.crt", "whom the API server takes a proxy's word from"
     )
-    yield _public(paths.APISERVER_ETCD_CA, f"{spec.ETCD_CA}.crt", "the API server trusts etcd members by it")
+    yield _public(paths.APISERVER_ETCD_CA, f"{etcd}.crt", "the API server trusts etcd members by it")
     yield _public(
         paths.SERVICE_ACCOUNT_PUBLIC, f"{spec.SERVICE_ACCOUNT}.pub", "checks service-account tokens"
     )

@@ -22,6 +22,7 @@ from imagegen.kubernetes.manifests.objects import Manifest
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
+from imagegen.pki.spec import kubelet_client_subject
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Content,
@@ -81,7 +82,7 @@ def api_client_library(origin: Origin) -> File:
 
 
 def _plan_bake(ctx: Context) -> list[Item]:
-    gates = ctx.gates
+    gates, kubelet_client = ctx.gates, kubelet_client_subject(ctx.cluster).common_name
 
     def manifest(name: str, objects: tuple[Manifest, ...]) -> File:
         text = emit_yaml_documents(fit_objects(objects, gates))
@@ -96,7 +97,7 @@ def _plan_bake(ctx: Context) -> list[Item]:
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=MANIFESTS),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=ADDONS),
         manifest("10-bootstrap.yaml", bootstrap_bindings(gates)),
-        manifest("20-identities.yaml", identity_bindings(gates)),
+        manifest("20-identities.yaml", identity_bindings(gates, kubelet_client)),
         manifest("30-csr-approver.yaml", csr_approver_access()),
         *cluster_info_items,
         api_client_library(_ORIGIN),

@@ -99,7 +99,7 @@ def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
             phase=Phase.BOOT,
             origin=Origin(_WHERE, reason="flanneld trusts etcd members by it"),
             path=paths.FLANNEL_ETCD_CA,
-            content=(Ref(f"{spec.ETCD_CA}.crt", public=True),),
+            content=(Ref(f"{spec.etcd_authority(ctx.cluster)}.crt", public=True),),
         ),
         Unit(phase=Phase.BAKE, origin=_ORIGIN, name="flanneld.service", content=_emit_unit(has_docker)),
         Port(

@@ -18,7 +18,7 @@ NETWORK = quickstart().network
 GATES = load_gates(quickstart().kubernetes.version)
 EVERYTHING: tuple[Manifest, ...] = (
     *access.bootstrap_bindings(GATES),
-    *access.identity_bindings(GATES),
+    *access.identity_bindings(GATES, "kube-apiserver-kubelet-client"),
     *access.csr_approver_access(),
     *access.cluster_info_access(),
     *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, GATES),

@@ -25,7 +25,7 @@ def list_objects(gates: Gates) -> tuple[Manifest, ...]:
     """Every object that first boot may apply, as it is written."""
     return (
         *access.bootstrap_bindings(gates),
-        *access.identity_bindings(gates),
+        *access.identity_bindings(gates, "kube-apiserver-kubelet-client"),
         *access.csr_approver_access(),
         *access.cluster_info_access(),
         *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, gates),
