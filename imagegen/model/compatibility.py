@@ -181,8 +181,8 @@ PAIR_RULES: tuple[PairRule, ...] = (
     PairRule(
         at="pki.certificates",
         when={"pki.certificates": frozenset({CertificateSet.SINGLE})},
-        message="with a single certificate etcd is of the cluster's authority, and every kubelet's certificate "
-        "opens it",
+        message="with a single certificate etcd trusts the cluster's authority, and every kubelet's "
+        "certificate opens it",
         hint="use each, which gives etcd an authority of its own",
         severity=Severity.WARNING,
     ),

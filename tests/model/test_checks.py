@@ -327,7 +327,7 @@ def test_policy_and_choices(pairs: list[tuple[str, str]], found: str) -> None:
         ("1.10.0", [image("os: oraclelinux-7")], None, ""),
         ("1.35.0", [image("os: oraclelinux-7")], "IMG125", "oraclelinux-7 boots with cgroup v1"),
         ("1.36.4", [add("network", "cni: flannel-etcd")], "IMG126", "a key that opens all of etcd"),
-        ("1.36.4", [top("pki: {certificates: single}")], "IMG126", "every kubelet's certificate opens it"),
+        ("1.36.4", [top("pki: {certificates: single}")], "IMG126", "certificate opens it"),
         ("1.36.4", [top("bootstrap: {method: token-file}")], "IMG126", "tokens in a file never expire"),
         ("1.7.0", [image("os: oraclelinux-7")], "IMG126", "tokens are experimental before Kubernetes 1.8"),
     ],

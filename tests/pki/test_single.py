@@ -59,7 +59,7 @@ def test_a_master_has_one_certificate_and_its_identities() -> None:
 
 
 def test_a_worker_with_flannel_in_etcd_is_a_client_from_wherever_it_is() -> None:
-    """etcd compares a client's address with the addresses in its certificate, and DHCP tells nobody before."""
+    """etcd compares a client's address with those in its certificate, and DHCP tells nobody before."""
     cluster = make_single(quickstart(), Cni.FLANNEL_ETCD)
     (leaf,) = spec.list_node_certificates(cluster, cluster.node("worker-1"))
     assert (leaf.usages, leaf.dns_names, leaf.addresses) == ((Usage.CLIENT,), (), ())
