@@ -52,6 +52,11 @@ class SystemFacts:
     resolv_conf: str = "/run/systemd/resolve/resolv.conf"
     #: kernel, network (networkd) and cloud-init of golden images are of our choosing, not the installer's
     has_own_base: bool = True
+    #: apart from the package's own haproxy.cfg, so that installing it never asks whose file it is; before
+    #: haproxy 2.0 the unit knows no other
+    haproxy_config: str = "/etc/haproxy/imagegen.cfg"
+    #: haproxy 2.2: ``http-check send``, and options of checks for all servers at once
+    has_http_check_send: bool = True
     #: its OpenSSL, which our programs speak with, is 1.1.1 or newer
     has_tls_1_3: bool = True
     #: nft knows names of priorities (0.9.1)
@@ -118,6 +123,8 @@ SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
         has_time_folder=False,
         has_tls_1_3=False,
         has_named_priorities=False,
+        haproxy_config="/etc/haproxy/haproxy.cfg",
+        has_http_check_send=False,
         # the system's own is 3.6; the one of the software collections lies apart
         python="/usr/local/lib/imagegen/python3",
         python_prefix="/opt/rh/rh-python38/root/usr",

@@ -23,12 +23,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from imagegen.model.cluster import Endpoint, Role
-from imagegen.plan.components.load_balancer import CONFIGURATION
+from imagegen.model.cluster import Endpoint, OperatingSystem, Role
+from imagegen.model.systems import SYSTEMS
 from tests.cloud_init import requests
 from tests.cloud_init.real_cluster import RealCluster, Unavailable, read_condition, run_control_plane
 from tests.conftest import require_judge
 from tests.pki.clusters import make_node, quickstart
+
+HAPROXY_CONFIG = SYSTEMS[OperatingSystem.DEBIAN_13].haproxy_config
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -54,7 +56,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
 def balanced(real: RealCluster) -> RealCluster:
     """With haproxy in front, as its node's files say, less what needs the package's own user."""
     haproxy, machine = require_judge("haproxy"), real.machines["lb-0"]
-    path = machine.path(CONFIGURATION)
+    path = machine.path(HAPROXY_CONFIG)
     text = re.sub(r"^ +(chroot|user|group) .*\n", "", path.read_text(), flags=re.MULTILINE)
     path.write_text(text)
     real.start("haproxy.service", [*haproxy.argv, "-db", "-f", str(path)], **haproxy.environment())

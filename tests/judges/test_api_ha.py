@@ -16,9 +16,9 @@ import pytest
 
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
-from imagegen.model.cluster import Role
+from imagegen.model.cluster import OperatingSystem, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
-from imagegen.plan.components.load_balancer import CONFIGURATION
 from tests.cloud_init.real_cluster import (
     RealCluster,
     Unavailable,
@@ -28,6 +28,8 @@ from tests.cloud_init.real_cluster import (
 from tests.conftest import require_judge
 from tests.judges import api_writer
 from tests.pki.clusters import make_cluster, make_node
+
+HAPROXY_CONFIG = SYSTEMS[OperatingSystem.DEBIAN_13].haproxy_config
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -93,7 +95,7 @@ def quorum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quorum]:
     haproxy = require_judge("haproxy")
     try:
         with run_control_plane(CLUSTER, tmp_path_factory.mktemp("ha"), separate=True) as real:
-            config = real.machines["lb-0"].path(CONFIGURATION)
+            config = real.machines["lb-0"].path(HAPROXY_CONFIG)
             # what needs the package's own user
             text = re.sub(r"^ +(chroot|user|group) .*\n", "", config.read_text(), flags=re.MULTILINE)
             config.write_text(text)

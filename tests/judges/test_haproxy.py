@@ -9,19 +9,23 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import newest_patch
-from imagegen.model.cluster import Cluster
-from imagegen.plan.components.load_balancer import CA, CONFIGURATION, render_haproxy
+from imagegen.model.cluster import Cluster, OperatingSystem
+from imagegen.model.systems import SYSTEMS
+from imagegen.plan.components.load_balancer import CA, render_haproxy
 from imagegen.plan.items import File
 from tests.cloud_init.fake_api import FakeApi, serve
 from tests.judges.tools import Tool
 from tests.kubernetes.clusters import WHOLE_MINORS
 from tests.plan.plans import make_plan, read_cluster, write_cluster
+
+HAPROXY_CONFIG = SYSTEMS[OperatingSystem.DEBIAN_13].haproxy_config
 
 pytestmark = pytest.mark.judge
 
@@ -61,13 +65,29 @@ def test_haproxy_accepts_the_configuration(tmp_path: Path, haproxy: Tool, minor:
     assert "bind 0.0.0.0:8443\n" in path.read_text()
 
 
+def test_the_words_of_an_old_haproxy(tmp_path: Path, haproxy: Tool) -> None:
+    """Oracle Linux 7 has 1.5; a new one still understands it, and only warns that some of it is old."""
+    cluster = make_ha(tmp_path, "1.20")
+    cluster = replace(cluster, image=replace(cluster.image, os=OperatingSystem.ORACLELINUX_7))
+    with serve() as api:
+        (tmp_path / "ca.crt").write_text(api.ca)
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(localize(render_haproxy(cluster, load_gates(cluster.kubernetes.version)), tmp_path))
+    done = haproxy.run("-c", "-f", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = path.read_text()
+    newer = ("http-check send", "check-sni", "ssl-min-ver", "status 200,401", "default-server inter 1s check")
+    assert not [word for word in newer if word in text]
+    assert text.count("verify required verifyhost kubernetes ca-file") == MASTERS
+
+
 def test_every_load_balancer_is_the_same_and_knows_no_secret(tmp_path: Path) -> None:
     make_ha(tmp_path)
     plan = make_plan(tmp_path / "cluster.yaml")
     first, second = (plan.node_plan(name) for name in ("lb-0", "lb-1"))
     assert first.role_plan is second.role_plan
     files = {item.path: item for item in first.role_plan.items if isinstance(item, File)}
-    assert {CONFIGURATION, CA} <= set(files)
+    assert {HAPROXY_CONFIG, CA} <= set(files)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def find_faults(source: Iterable[str], ours: set[str], stated: Deviations) -> li
     missing: set[str] = set()
     present: set[str] = set()
     used: set[str] = set()
-    ours = {sort_words(line) for line in ours}
+    ours = {spell_alike(line) for line in ours}
     for line in source:
         renamed, names = _rename(line, stated.names)
         used |= names
-        (present if sort_words(renamed) in ours else missing).add(line)
+        (present if spell_alike(renamed) in ours else missing).add(line)
     faults = [f"not there, not explained: {line}" for line in sorted(missing - _explained(missing, stated))]
     for deviation in stated.deviations:
         for pattern in deviation.lines:
@@ -79,8 +79,10 @@ def _rename(line: str, names: tuple[tuple[str, str], ...]) -> tuple[str, set[str
     return line.replace("\0", ""), used
 
 
-def sort_words(line: str) -> str:
-    """Lists whose order says nothing, in order."""
+def spell_alike(line: str) -> str:
+    """Lists whose order says nothing, in order; systemd's two words for yes as one."""
+    if line.startswith("unit ") and line.endswith("=true"):
+        return f"{line.removesuffix('true')}yes"
     head, equals, value = line.partition("=")
     is_list = head.endswith(("--enable-admission-plugins", "--tls-cipher-suites"))
     return f"{head}={','.join(sorted(value.split(',')))}" if equals and is_list else line

@@ -7,11 +7,10 @@ from imagegen.kubernetes.apiserver import COMPONENT, SECURE_PORT, limits_anonymo
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import Cluster, Node, Role
+from imagegen.model.systems import SYSTEMS
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, File, Fragment, Origin, Package, Phase, Port, Ref, Unit, UnitState
 
-#: Apart from the package's own haproxy.cfg, so that installing the package never asks whose file it is.
-CONFIGURATION = "/etc/haproxy/imagegen.cfg"
 CA = "/etc/haproxy/cluster-ca.crt"
 STATISTICS_PORT = 8404
 
@@ -24,6 +23,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     """Every load balancer is the same; the CA is all they know of the cluster's PKI."""
     if Role.LB not in roles:
         return _NOTHING
+    path = SYSTEMS[ctx.cluster.image.os].haproxy_config
     return Fragment(
         (
             Package(phase=Phase.BAKE, origin=_ORIGIN, name="haproxy"),
@@ -33,7 +33,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 phase=Phase.BAKE,
                 origin=_ORIGIN,
                 path="/etc/systemd/system/haproxy.service.d/50-imagegen.conf",
-                content=(_render_drop_in(),),
+                content=(_render_drop_in(path),),
             ),
             Unit(
                 phase=Phase.BAKE,
@@ -45,7 +45,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             File(
                 phase=Phase.BOOT,
                 origin=_ORIGIN,
-                path=CONFIGURATION,
+                path=path,
                 content=(render_haproxy(ctx.cluster, ctx.gates),),
             ),
             Port(
@@ -66,11 +66,6 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
     return _NOTHING
 
 
-#: A server that takes no anonymous requests answers 401 once it serves at all; this sees it die, not become
-#: unready.
-_EXPECT_ALIVE = "    http-check expect status 200,401"
-
-
 def _asks_anonymously(cluster: Cluster, gates: Gates) -> bool:
     """Whether the API server tells /readyz to a client without a credential."""
     extra = cluster.kubernetes.extra_args_of(COMPONENT)
@@ -86,18 +81,17 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
     says 200. Two failed checks a second apart take it out; its connections are then closed so that clients
     dial again.
     """
-    servers = [
-        f"    server {node.name} {node.address}:{SECURE_PORT}"
-        for node in cluster.nodes_with(Role.MASTER)
-        if node.address is not None
-    ]
+    has_send = SYSTEMS[cluster.image.os].has_http_check_send
+    # A server that takes no anonymous requests answers 401 once it serves at all; this sees it die, not
+    # become unready.
+    codes = "200" if _asks_anonymously(cluster, gates) else "200,401"
     return "\n".join(
         [
             "global",
             "    chroot /var/lib/haproxy",
             "    user haproxy",
             "    group haproxy",
-            "    ssl-default-server-options ssl-min-ver TLSv1.2",
+            f"    ssl-default-server-options {_MINIMUM if has_send else _OLD_MINIMUM}",
             "",
             "defaults",
             "    mode tcp",
@@ -117,12 +111,7 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
             "",
             "backend kube-apiservers",
             "    balance leastconn",
-            "    option httpchk",
-            "    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
-            "    http-check expect status 200" if _asks_anonymously(cluster, gates) else _EXPECT_ALIVE,
-            "    default-server inter 1s downinter 1s fall 2 rise 2 on-marked-down shutdown-sessions "
-            f"check check-ssl check-sni kubernetes verify required verifyhost kubernetes ca-file {CA}",
-            *servers,
+            *_list_checks(cluster, codes),
             "",
             "frontend statistics",
             "    mode http",
@@ -135,14 +124,43 @@ def render_haproxy(cluster: Cluster, gates: Gates) -> str:
     )
 
 
-def _render_drop_in() -> str:
+_MINIMUM = "ssl-min-ver TLSv1.2"
+_OLD_MINIMUM = "force-tlsv12"
+_TIMING = "inter 1s downinter 1s fall 2 rise 2 on-marked-down shutdown-sessions"
+_CHECK = f"check check-ssl verify required verifyhost kubernetes ca-file {CA}"
+
+
+def _list_checks(cluster: Cluster, codes: str) -> list[str]:
+    """The servers and how each is asked for its health; in words of haproxy 1.5 where 2.2 is not there."""
+    servers = [
+        f"    server {node.name} {node.address}:{SECURE_PORT}"
+        for node in cluster.nodes_with(Role.MASTER)
+        if node.address is not None
+    ]
+    if SYSTEMS[cluster.image.os].has_http_check_send:
+        return [
+            "    option httpchk",
+            "    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
+            f"    http-check expect status {codes}",
+            f"    default-server {_TIMING} {_CHECK.replace(' verify', ' check-sni kubernetes verify', 1)}",
+            *servers,
+        ]
+    return [
+        "    option httpchk GET /readyz HTTP/1.1\\r\\nHost:\\ kubernetes",
+        f"    http-check expect rstatus ^({codes.replace(',', '|')})$",
+        f"    default-server {_TIMING}",
+        *(f"{server} {_CHECK}" for server in servers),
+    ]
+
+
+def _render_drop_in(path: str) -> str:
     return emit_unit(
         [
             (
                 "Unit",
                 [
                     ("After", "cloud-config.target"),
-                    ("ConditionPathExists", CONFIGURATION),
+                    ("ConditionPathExists", path),
                     ("ConditionPathExists", CA),
                     ("StartLimitIntervalSec", "0"),
                 ],
@@ -150,7 +168,7 @@ def _render_drop_in() -> str:
             (
                 "Service",
                 [
-                    ("Environment", f"CONFIG={CONFIGURATION}"),
+                    ("Environment", f"CONFIG={path}"),
                     ("RestartSec", "2s"),
                     # haproxy itself finds out how many connections that is good for
                     ("LimitNOFILE", "65536"),
