@@ -13,7 +13,7 @@ import yaml
 from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
-from imagegen.model.cluster import Role
+from imagegen.model.cluster import CertificateSet, Role
 from imagegen.pki.spec import list_authorities, list_certificates
 from imagegen.plan.items import (
     Binary,
@@ -113,6 +113,7 @@ def _list_facts(plan: Plan) -> Iterator[str]:
         "layout": cluster.kubernetes.layout.value,
         "bootstrap": cluster.bootstrap.method.value,
         "endpoint": cluster.endpoint.url,
+        "pki": "one certificate" if cluster.pki.certificates is CertificateSet.SINGLE else "one each",
         "etcd members": len(cluster.nodes_with(Role.ETCD)),
     }
     yield from (f"fact {key}: {value}" for key, value in facts.items())
@@ -487,3 +488,14 @@ def _list_addons(items: list[Item]) -> Iterator[str]:
             yield f"object manifest coredns: Deployment with {count}"
         if kind == "Deployment" and "metrics-server" in name:
             yield "object manifest metrics-server: Deployment with APIService"
+
+
+def list_commands(plan: Plan) -> Iterator[str]:
+    """The flags on command lines alone: what a program must know."""
+    for node_plan in plan.node_plans():
+        items = [*node_plan.role_plan.items, *node_plan.items]
+        yield from list_flags([item for item in items if not _is_configuration(item)])
+
+
+def _is_configuration(item: Item) -> bool:
+    return isinstance(item, File) and item.path in _FILES.values()

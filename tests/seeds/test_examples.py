@@ -15,7 +15,9 @@ from cryptography.x509.oid import NameOID
 from imagegen.backends.cloudinit import CloudInit
 from imagegen.cli.examples import list_examples
 from imagegen.diagnostics import Report, Severity
+from imagegen.kubernetes.flags import list_flags as list_known_flags
 from imagegen.kubernetes.releases import known_minors
+from imagegen.model.cluster import Role
 from imagegen.model.load import load_cluster
 from imagegen.model.systems import SYSTEMS
 from imagegen.plan.plan import Plan
@@ -24,6 +26,7 @@ from tests.backends.nodeplans import FakeStore
 from tests.plan.plans import try_plan
 from tests.seeds.deviations import Deviation, Deviations, find_faults, read_deviations
 from tests.seeds.documents import list_flags, list_lines, read_document
+from tests.seeds.rendered import list_commands
 from tests.seeds.rendered import list_lines as list_rendered
 
 SEEDS = [name for name in list_examples() if name.startswith("seed-") and not name.endswith("-today")]
@@ -89,6 +92,20 @@ def test_every_node_has_its_seed(store: FakeStore, name: str) -> None:
         assert document["hostname"] == node_plan.node.name
         deferred = [entry["path"] for entry in document.get("write_files", []) if entry.get("defer")]
         assert not deferred or SYSTEMS[plan.cluster.image.os].defers_files, deferred
+
+
+@pytest.mark.parametrize("name", [name for name in list_examples() if name.startswith("seed-")])
+def test_every_program_knows_its_flags(name: str) -> None:
+    """By the lists of flags of the example's own version."""
+    plan = make_plan(name)
+    version = plan.cluster.kubernetes.version
+    seen = set()
+    for line in list_commands(plan):
+        component, flag = line.removeprefix("flag ").partition("=")[0].split(" --")
+        if component.startswith("kube"):
+            seen.add(component)
+            assert flag in list_known_flags(component, version), f"{component} {version}: --{flag}"
+    assert "kubelet" in seen or not plan.cluster.nodes_with(Role.WORKER)
 
 
 @pytest.mark.parametrize("name", sorted(read_document("s3")["clusters"]))
