@@ -421,6 +421,9 @@ def _list_units(plan: Plan) -> Iterator[Unit]:
 def _list_network(files: Mapping[str, str]) -> Iterator[str]:
     for key, value in json.loads(files.get("/etc/docker/daemon.json", "{}")).items():
         yield f"setting daemon.json {key}: {_spell(value)}"
+        yield f"flag dockerd --{key}={_spell(value)}"
+    if any("dockerd $DOCKER_NETWORK_OPTIONS" in text for text in files.values()):
+        yield "flag dockerd --DOCKER_NETWORK_OPTIONS=from flannel"
     if "/etc/etcd/flannel-network.json" in files:
         network = json.loads(files["/etc/etcd/flannel-network.json"])
         wanted = {key: network[key] for key in ("Network", "SubnetLen")} | {
