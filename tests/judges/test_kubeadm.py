@@ -63,11 +63,11 @@ def place_node(plan: Plan, folder: Path, node: str) -> Path:
     assert not report.has_errors, report.render_text()
     root = folder / node
     for item in list_items(plan, node):
-        if isinstance(item, File) and item.path.startswith("/etc/kubernetes"):
+        if isinstance(item, File) and item.path.startswith(("/etc/kubernetes", "/etc/etcd", "/etc/imagegen")):
             path = root / item.path.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(resolve_content(item.content, store))
-    for name in ("tmp", "etc/kubernetes/manifests", "var/lib/kubelet", "var/log/kubernetes"):
+    for name in ("tmp", "etc/kubernetes/manifests", "var/lib/kubelet", "var/log/kubernetes", "var/lib/etcd"):
         (root / name).mkdir(parents=True, exist_ok=True)
     return root
 
