@@ -36,12 +36,12 @@ CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 PATIENCE = "15m0s"
 
 _DOCKER_SOCKET = "/var/run/dockershim.sock"
-_APIS = ("v1beta4", "v1beta3", "v1beta2", "v1beta1")
+APIS = ("v1beta4", "v1beta3", "v1beta2", "v1beta1")
 _CA_HASH = "@CA-HASH@"
 _TOKEN = "@TOKEN@"  # noqa: S105
 
 #: flags that kubeadm sets itself, from other fields or from what it finds below the folder of certificates
-_OF_APISERVER = frozenset(
+_OFAPISERVER = frozenset(
     {
         *("advertise-address", "allow-privileged", "anonymous-auth", "authorization-mode", "bind-address"),
         *("client-ca-file", "enable-admission-plugins", "enable-bootstrap-token-auth", "etcd-cafile"),
@@ -72,7 +72,7 @@ _KEYS = {
 
 def choose_api(gates: Gates) -> str:
     """The newest configuration API that the version reads; raises KeyError before the first beta."""
-    return gates.choose(COMPONENT, *_APIS)
+    return gates.choose(COMPONENT, *APIS)
 
 
 def is_first_master(cluster: Cluster, node: Node) -> bool:
@@ -239,7 +239,7 @@ def _without_issuer(gates: Gates) -> frozenset[str]:
     """kubeadm names an issuer of tokens where the API server wants one (#95896@1.20)."""
     issuer = {"service-account-issuer", "service-account-signing-key-file"}
     row = gates.row(apiserver.COMPONENT, "--service-account-issuer")
-    return _OF_APISERVER | issuer if row.changed and gates.version >= row.changed else _OF_APISERVER
+    return _OFAPISERVER | issuer if row.changed and gates.version >= row.changed else _OFAPISERVER
 
 
 def kubelet_exec_start(cluster: Cluster) -> str:

@@ -86,7 +86,7 @@ def control_plane_taints(cluster: Cluster, gates: Gates, roles: tuple[Role, ...]
     """The keys that keep other pods off a master; none for a master that is a worker as well."""
     if Role.WORKER in roles or Role.MASTER not in roles or cluster.kubernetes.layout is Layout.SYSTEMD:
         return ()
-    return tuple(key for key in _CONTROL_PLANE_KEYS if gates.has("cluster", f"taint {key}"))
+    return tuple(key for key in CONTROL_PLANE_KEYS if gates.has("cluster", f"taint {key}"))
 
 
 def control_plane_labels(gates: Gates) -> tuple[str, ...]:
@@ -94,10 +94,10 @@ def control_plane_labels(gates: Gates) -> tuple[str, ...]:
 
     A kubelet may not give them to itself (#79305@1.16): first boot does.
     """
-    return tuple(key for key in _CONTROL_PLANE_KEYS if gates.has("cluster", key))
+    return tuple(key for key in CONTROL_PLANE_KEYS if gates.has("cluster", key))
 
 
-_CONTROL_PLANE_KEYS = ("node-role.kubernetes.io/master", "node-role.kubernetes.io/control-plane")
+CONTROL_PLANE_KEYS = ("node-role.kubernetes.io/master", "node-role.kubernetes.io/control-plane")
 
 
 def _runtime_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imagegen.errors import UsageError
+from imagegen.kubernetes import kubeadm, kubelet
 from imagegen.kubernetes.flags import find_flag
 from imagegen.kubernetes.gates import COMPANIONS as OWN_VERSIONS
 from imagegen.kubernetes.gates import GateRow, all_rows, load_gates
 from imagegen.kubernetes.releases import known_minors, load_releases, newest_patch
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import Cluster, Layout
 from imagegen.model.version import Version, parse_version
 
 #: parts of a node that carry versions of their own
@@ -103,8 +104,22 @@ def _name_user_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]]:
                 for word in value.split(","):
                     yield (component, word.partition("=")[0].strip()), path
     yield ("cluster", "dockershim"), "runtime" if cluster.runtime.value == "docker" else ""
+    yield from _name_layout_items(cluster)
     mode = f"KubeProxyConfiguration.mode {cluster.network.proxy.value}"
     yield ("kube-proxy", mode), "network.proxy" if cluster.span_of("network.proxy") else ""
+
+
+def _name_layout_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]]:
+    """What a control plane of pods has and people's manifests name: labels and taints of masters."""
+    layout = cluster.kubernetes.layout
+    if layout is Layout.SYSTEMD:
+        return
+    for key in kubelet.CONTROL_PLANE_KEYS:
+        yield ("cluster", key), "kubernetes.layout"
+        yield ("cluster", f"taint {key}"), "kubernetes.layout"
+    if layout is Layout.KUBEADM:
+        for api in kubeadm.APIS:
+            yield (kubeadm.COMPONENT, api), "kubernetes.layout"
 
 
 def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Change]:

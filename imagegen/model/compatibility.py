@@ -47,7 +47,12 @@ METRICS_SERVER_FIRST = 8
 CONTAINERD_FIRST = 10
 #: the first minor whose kubeadm has a configuration API that is at least a beta (v1beta1)
 KUBEADM_FIRST = 13
+#: the first minors whose kubeadm reads ECDSA keys (#76390), and lets a master join beside an ECDSA key for
+#: service accounts (#112508)
+KUBEADM_ECDSA_FIRST = 15
+KUBEADM_ECDSA_ACCOUNT_FIRST = 26
 
+_ECDSA = frozenset({KeyAlgorithm.ECDSA_P256, KeyAlgorithm.ECDSA_P384, KeyAlgorithm.ECDSA_P521})
 _CGROUP_2 = frozenset(system for system, facts in SYSTEMS.items() if facts.cgroup == 2)
 _CGROUP_1 = frozenset(SYSTEMS) - _CGROUP_2
 _IPTABLES_NFT = frozenset(system for system, facts in SYSTEMS.items() if facts.has_iptables_nft)
@@ -202,6 +207,14 @@ PAIR_RULES: tuple[PairRule, ...] = (
         message="tokens in a file never expire: bootstrap.token_lifetime has no meaning for them",
         hint="use token, whose tokens are Secrets with an end",
         severity=Severity.WARNING,
+    ),
+    PairRule(
+        at="pki.key",
+        when={"kubernetes.layout": frozenset({Layout.KUBEADM}), "pki.key": _ECDSA},
+        first=KUBEADM_FIRST,
+        last=KUBEADM_ECDSA_FIRST - 1,
+        message="kubeadm reads {pki.key} since Kubernetes 1.15, got {version}",
+        hint="use rsa-2048",
     ),
     PairRule(
         at="pki.key",

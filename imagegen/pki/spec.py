@@ -13,6 +13,7 @@ from functools import cache
 from ipaddress import IPv4Address
 
 from imagegen.model.cluster import Addon, CertificateSet, Cluster, Cni, KeyAlgorithm, Layout, Node, Role
+from imagegen.model.compatibility import KUBEADM_ECDSA_ACCOUNT_FIRST
 from imagegen.pki import paths
 
 #: Stems inside the secret store: ``.crt`` and ``.key`` follow, for the service account ``.key`` and ``.pub``.
@@ -300,8 +301,13 @@ def service_account_algorithm(cluster: Cluster) -> KeyAlgorithm:
     """The algorithm of the key pair that signs service-account tokens.
 
     Kubernetes signs tokens with RSA or ECDSA only (pkg/serviceaccount/jwt.go), so Ed25519 becomes P-256.
+    Up to 1.25 kubeadm lets no master join beside an ECDSA key, so that becomes RSA.
     """
-    return KeyAlgorithm.ECDSA_P256 if cluster.pki.key is KeyAlgorithm.ED25519 else cluster.pki.key
+    wanted = KeyAlgorithm.ECDSA_P256 if cluster.pki.key is KeyAlgorithm.ED25519 else cluster.pki.key
+    is_old = cluster.kubernetes.version.minor < KUBEADM_ECDSA_ACCOUNT_FIRST
+    if cluster.kubernetes.layout is Layout.KUBEADM and is_old and wanted.value.startswith("ecdsa"):
+        return KeyAlgorithm.RSA_2048
+    return wanted
 
 
 @cache

@@ -111,8 +111,12 @@ def main() -> None:
     """Arguments: the folder of all machines, and the programs by name as JSON."""
     cluster = Cluster(Path(sys.argv[1]), json.loads(sys.argv[2]))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # kubeadm looks for the address of the default route, whatever it is told
+    subprocess.run(["ip", "link", "add", "node", "type", "veth", "peer", "name", "other"], check=True)
     for address in ADDRESSES:
-        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "address", "add", f"{address}/24", "dev", "node"], check=True)
+    for words in ("link set node up", "link set other up", "route add default via 10.240.0.31 dev node"):
+        subprocess.run(["ip", *words.split()], check=True)
     for name in ("crt", "key"):
         shutil.copy(cluster.root / f"secrets/pki/super-admin.{name}", cluster.root / f"master-0/admin.{name}")
     try:

@@ -92,3 +92,22 @@ def test_an_older_version_is_no_upgrade(tmp_path: Path) -> None:
     cluster, _ = make_cluster(tmp_path, "1.36")
     with pytest.raises(UsageError, match=r"wanted a version newer than 1\.36\.\d+, got 1\.35\.0"):
         plan_upgrade(cluster, newest_patch("1.35")._replace(patch=0))
+
+
+@pytest.mark.parametrize(
+    ("layout", "items"),
+    [
+        ("systemd", set()),
+        ("static-pods", {"node-role.kubernetes.io/master", "taint node-role.kubernetes.io/master"}),
+        ("kubeadm", {"node-role.kubernetes.io/master", "v1beta2", "v1beta3"}),
+    ],
+)
+def test_what_a_control_plane_of_pods_brings_is_the_users_concern(
+    tmp_path: Path, layout: str, items: set[str]
+) -> None:
+    """Manifests of people name labels and taints; files of kubeadm lie in their repositories."""
+    cluster, _ = make_cluster(tmp_path, "1.20", layout=layout)
+    changes = [change for step in plan_upgrade(cluster, NEWEST) for change in step.changes]
+    named = {change.item for change in changes if change.path == "kubernetes.layout"}
+    assert items <= named
+    assert bool(named) == bool(items)

@@ -338,6 +338,12 @@ def test_pairs(version: str, pairs: list[tuple[str, str]], code: str | None, wor
     assert all(words in f.message for f in found)
 
 
+def test_old_versions_of_kubeadm_read_rsa_keys_only() -> None:
+    layout = ("  version: 1.14.0", "  version: 1.14.0\n  layout: kubeadm")
+    found = findings(edit(("1.36.4", "1.14.0"), layout, image("os: oraclelinux-7")))
+    assert [f.hint for f in found if f.code == "IMG125" and "ecdsa-p256" in f.message] == ["use rsa-2048"]
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from imagegen.content import Ref
 from imagegen.diagnostics import Report
-from imagegen.kubernetes.releases import newest_patch
 from imagegen.model.cluster import Cluster
-from imagegen.model.compatibility import CONTAINERD_FIRST
 from imagegen.plan.build import build_plan
 from imagegen.plan.items import File, Item
 from imagegen.plan.plan import Plan
 from imagegen.plan.profiles import load_profiles
-from tests.kubernetes.clusters import MINORS, make_cluster
+from tests.kubernetes.clusters import make_cluster
 
 #: one node of every kind, and two masters behind a load balancer
 NODES = (
@@ -24,10 +22,6 @@ NODES = (
     "{name: worker-0, roles: [worker], address: 10.240.0.21}",
     "{name: lb-0, roles: [lb], address: 10.240.0.31}",
 )
-
-
-#: the minors of which whole plans are made here: older ones run on docker
-PLANNED = tuple(m for m in MINORS if newest_patch(m).minor >= CONTAINERD_FIRST)
 
 
 def plan_layout(folder: Path, minor: str, layout: str, *, nodes: tuple[str, ...] = NODES) -> Plan:

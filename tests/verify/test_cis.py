@@ -35,7 +35,9 @@ def list_plans(folder: Path) -> Iterator[Plan]:
     for example in ("quickstart", "all-in-one", "ha"):
         yield make_plan(find_resource("examples", example, "cluster.yaml"))
     for minor in WHOLE_MINORS:
-        yield make_plan(write_cluster(folder, ALL_IN_ONE, version=str(newest_patch(minor))))
+        for layout in ("systemd", "static-pods"):
+            version = f"{newest_patch(minor)}, layout: {layout}"
+            yield make_plan(write_cluster(folder, ALL_IN_ONE, version=version))
 
 
 def test_every_plan_passes(tmp_path: Path) -> None:
