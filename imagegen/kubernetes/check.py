@@ -9,6 +9,8 @@ from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.flags import find_flag, list_flags
 from imagegen.kubernetes.flannel import uses_etcd_v2
 from imagegen.kubernetes.gates import GateRow, Gates, State
+from imagegen.kubernetes.manifests import calico
+from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Cni, Runtime
 from imagegen.model.compatibility import IMPOSSIBLE_PAIR
 
@@ -48,6 +50,30 @@ def check_companions(cluster: Cluster, gates: Gates, report: Report) -> None:
             hint=f"containerd {last.minor_text} is the last that serves it; CRI v1 came with Kubernetes 1.23",
             path="runtime",
         )
+
+
+FOREIGN_IMAGES = register_code(
+    "IMG404",
+    "images that only a registry has",
+    "The mirror that imagegen's own builder fills holds the images of CoreDNS, pause, flannel, "
+    "metrics-server and the control plane. What the message names is made by nobody but its project: a "
+    "mirror must hold copies of it, laid out like its registry, or that registry must be in reach.",
+)
+
+
+def check_images(cluster: Cluster, report: Report) -> None:
+    """Which images a mirror must hold beside those that it is filled with (IMG404)."""
+    if cluster.network.cni is not Cni.CALICO:
+        return
+    releases = load_releases(cluster.kubernetes.version)
+    images = " and ".join(releases.image(name) for name in calico.IMAGES)
+    report.note(
+        FOREIGN_IMAGES,
+        f"cni calico needs {images}",
+        cluster.span_of("network.cni"),
+        hint="copy them into the mirror, or let fetch reach the registry",
+        path="network.cni",
+    )
 
 
 def check_flannel(cluster: Cluster, gates: Gates, report: Report) -> None:

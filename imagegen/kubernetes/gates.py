@@ -18,7 +18,7 @@ from imagegen.model.version import Version, parse_version
 
 _TABLE = Path(__file__).with_name("gates.csv")
 #: the components whose rows carry versions of their own
-COMPANIONS = ("etcd", "containerd", "coredns", "flannel", "metrics-server")
+COMPANIONS = ("calico", "etcd", "containerd", "coredns", "flannel", "metrics-server")
 
 
 class State(enum.StrEnum):

@@ -29,6 +29,9 @@ KUBERNETES_PARTS = (
     "kubeadm",
 )
 
+#: images that come out of one release
+_ONE_RELEASE = {"calico-node": "calico", "calico-cni": "calico"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -68,7 +71,9 @@ class Releases:
 
     def version(self, name: str) -> str:
         """The version of a part or image, such as ``etcd``; raises KeyError."""
-        return str(self.kubernetes) if name in KUBERNETES_PARTS else self.versions[name]
+        if name in KUBERNETES_PARTS:
+            return str(self.kubernetes)
+        return self.versions[_ONE_RELEASE.get(name, name)]
 
     def part(self, name: str, arch: str = "amd64") -> Part:
         """The catalogue entry of one part; raises KeyError for an unknown name."""

@@ -41,6 +41,8 @@ CONNTRACK_MERGED_KNOWN = 13
 IPTABLES_NFT_KNOWN = 17
 #: the minor in which nftables mode became stable: the default from here on
 NFTABLES_STABLE = 33
+#: the first minor of a Calico that keeps its objects in the API as today's does (3.1)
+CALICO_FIRST = 8
 #: the first minor with resource metrics as an API of their own (README of metrics-server: 0.3.x, 1.8+)
 METRICS_SERVER_FIRST = 8
 #: the first minor whose kubelet speaks the CRI that containerd serves (v1alpha2)
@@ -151,6 +153,13 @@ PAIR_RULES: tuple[PairRule, ...] = (
         first=35,
         message="{image.os} boots with cgroup v1, which the kubelet refuses since 1.35, got {version}",
         hint="use a newer operating system",
+    ),
+    PairRule(
+        at="network.cni",
+        when={"network.cni": frozenset({Cni.CALICO})},
+        last=CALICO_FIRST - 1,
+        message="cni calico needs Kubernetes 1.8, got {version}",
+        hint="use flannel",
     ),
     PairRule(
         at="network.cni",

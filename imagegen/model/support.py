@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-from imagegen.model.cluster import Cni, Layout
-
 #: every Kubernetes minor that the model knows (major 1)
 KNOWN_MINORS = range(6, 38)
 
@@ -14,9 +10,3 @@ RENDERED_MINORS = range(6, 38)
 
 #: older minors are rendered whole, too, but their programs were never at hand to boot a cluster of them
 FIRST_BOOTED_MINOR = 20
-
-#: model path → the values that this release renders; a path that is not here has no limit
-RENDERED: dict[str, frozenset[StrEnum]] = {
-    "kubernetes.layout": frozenset(Layout),
-    "network.cni": frozenset({Cni.LOOPBACK, Cni.BRIDGE, Cni.FLANNEL, Cni.FLANNEL_ETCD}),
-}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from imagegen.diagnostics import Report, Span
-from imagegen.kubernetes.check import check_companions, check_extra_args, check_flannel
+from imagegen.kubernetes.check import check_companions, check_extra_args, check_flannel, check_images
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cluster, Node, Role
@@ -97,6 +97,7 @@ def build_plan(cluster: Cluster, profiles: Profiles, report: Report) -> Plan | N
     builder = _Builder(cluster, profiles)
     check_companions(cluster, builder.ctx.gates, report)
     check_flannel(cluster, builder.ctx.gates, report)
+    check_images(cluster, report)
     check_extra_args(cluster, builder.ctx.gates, report)
     role_plans = tuple(builder.build_role(roles, report) for roles in cluster.role_sets)
     if not report.has_errors:

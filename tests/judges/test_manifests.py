@@ -19,7 +19,7 @@ from tests.plan.plans import QUICKSTART, make_plan, write_cluster
 pytestmark = pytest.mark.judge
 
 
-FLANNEL = "cni: flannel"
+FLANNEL, BRIDGE = "cni: flannel", "cni: bridge"
 #: bridge wants workers with fixed addresses
 ALL_IN_ONE = ("{name: all-0, roles: [etcd, master, worker], address: 10.240.0.10}",)
 
@@ -28,7 +28,8 @@ def list_objects(
     folder: Path, minor: str, network: str = FLANNEL, nodes: tuple[str, ...] = QUICKSTART
 ) -> list[dict[str, Any]]:
     """Every object of every manifest on a master."""
-    plan = make_plan(write_cluster(folder, nodes, version=str(newest_patch(minor)), network=network))
+    version, more = str(newest_patch(minor)), "addons: [metrics-server, sample]\n"
+    plan = make_plan(write_cluster(folder, nodes, version=version, network=network, more=more))
     (role_plan,) = [role_plan for role_plan in plan.role_plans if Role.MASTER in role_plan.roles]
     out: list[dict[str, Any]] = []
     for item in role_plan.items:
@@ -42,10 +43,16 @@ def list_objects(
 JUDGED = [minor for minor in MINORS if int(minor.split(".")[1]) >= 25]
 
 
+CASES = [
+    *((minor, FLANNEL, QUICKSTART) for minor in JUDGED),
+    *((minor, BRIDGE, ALL_IN_ONE) for minor in JUDGED),
+    *((minor, "cni: calico", QUICKSTART) for minor in (JUDGED[0], JUDGED[-1])),
+]
+
+
 @pytest.mark.parametrize(
-    ("network", "nodes"), [(FLANNEL, QUICKSTART), ("cni: bridge", ALL_IN_ONE)], ids=["flannel", "bridge"]
+    ("minor", "network", "nodes"), CASES, ids=[f"{minor}-{network[5:]}" for minor, network, _ in CASES]
 )
-@pytest.mark.parametrize("minor", JUDGED)
 def test_every_object_is_valid(tmp_path: Path, minor: str, network: str, nodes: tuple[str, ...]) -> None:
     objects = list_objects(tmp_path, minor, network, nodes)
     assert len(objects) > 15

@@ -12,6 +12,7 @@ from imagegen.kubernetes.releases import known_minors, newest_patch
 
 COMPONENTS = {
     "all",
+    "calico",
     "cluster",
     "containerd",
     "coredns",

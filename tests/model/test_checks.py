@@ -292,6 +292,10 @@ def test_policy_and_choices(pairs: list[tuple[str, str]], found: str) -> None:
     assert line.startswith(found)
 
 
+CALICO = [add("network", "cni: calico")]
+FILE = top("bootstrap: {method: token-file}")
+
+
 @pytest.mark.parametrize(
     ("version", "pairs", "code", "words"),
     [
@@ -327,6 +331,8 @@ def test_policy_and_choices(pairs: list[tuple[str, str]], found: str) -> None:
         ("1.10.0", [image("os: oraclelinux-7")], None, ""),
         ("1.35.0", [image("os: oraclelinux-7")], "IMG125", "oraclelinux-7 boots with cgroup v1"),
         ("1.36.4", [add("network", "cni: flannel-etcd")], "IMG126", "a key that opens all of etcd"),
+        ("1.7.0", [*CALICO, image("os: oraclelinux-7"), FILE], "IMG125", "calico needs Kubernetes 1.8"),
+        ("1.36.4", CALICO, None, ""),
         ("1.36.4", [top("pki: {certificates: single}")], "IMG126", "certificate opens it"),
         ("1.36.4", [top("bootstrap: {method: token-file}")], "IMG126", "tokens in a file never expire"),
         ("1.7.0", [image("os: oraclelinux-7")], "IMG126", "tokens are experimental before Kubernetes 1.8"),
@@ -371,18 +377,6 @@ def test_the_default_runtime_of_old_versions_is_possible() -> None:
     """1.6 on an old system: everything that is reported is that nobody has booted it."""
     text = edit(("1.36.4", "1.6.2"), image("os: oraclelinux-7"), top("bootstrap: {method: token-file}"))
     assert {f.code for f in findings(text)} == {"IMG191"}
-
-
-@pytest.mark.parametrize(
-    ("pairs", "place"),
-    [
-        ([add("network", "cni: calico")], "6:8"),
-    ],
-)
-def test_what_this_release_cannot_make_is_said_at_the_value(pairs: list[tuple[str, str]], place: str) -> None:
-    (line,) = lines(edit(*pairs))
-    assert line.startswith(f"{place} IMG190 ")
-    assert line.endswith("is not supported yet in this release")
 
 
 @pytest.mark.parametrize("version", ["1.30.0", "1.31.14", "1.33.1", "1.37.0"])

@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "proxy-ipvs": ({"network": "proxy: ipvs"}, {}),
     "proxy-iptables": ({"network": "proxy: iptables"}, {}),
     "flannel-etcd": ({"network": "cni: flannel-etcd"}, {}),
+    "calico": ({"network": "cni: calico"}, {"network": "cni: loopback"}),
     "docker": ({"version": "1.20.2", "more": "runtime: docker\n"}, {"version": "1.20.2"}),
     "docker-flannel-etcd": (
         {"version": "1.20.2", "network": "cni: flannel-etcd", "more": "runtime: docker\n"},

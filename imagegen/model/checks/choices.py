@@ -19,13 +19,13 @@ from imagegen.model.cluster import (
 )
 from imagegen.model.compatibility import DOUBTFUL_PAIR, IMPOSSIBLE_PAIR, METRICS_SERVER_FIRST, PAIR_RULES
 from imagegen.model.review import Review
-from imagegen.model.support import FIRST_BOOTED_MINOR, RENDERED, RENDERED_MINORS
+from imagegen.model.support import FIRST_BOOTED_MINOR, RENDERED_MINORS
 
 NOT_RENDERED = register_code(
     "IMG190",
-    "this release does not support the choice yet",
+    "this release does not know the version yet",
     "The cluster file is right, but this release of imagegen cannot make it: it renders Kubernetes "
-    f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]} with the choices that the message lists.",
+    f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]}.",
 )
 NOT_BOOTED = register_code(
     "IMG191",
@@ -73,7 +73,7 @@ def choices_of(cluster: Cluster) -> dict[str, StrEnum]:
 def check_choices(review: Review) -> None:
     choices = choices_of(review.cluster)
     _check_pairs(review, choices)
-    _check_rendered(review, choices)
+    _check_rendered(review)
     cluster = review.cluster
     for path, entries in _lists(cluster):
         seen: dict[object, int] = {}
@@ -189,7 +189,7 @@ def _check_pairs(review: Review, choices: dict[str, StrEnum]) -> None:
         review.add(rule.severity, code, message, rule.at, hint=rule.hint, also=also, needs=involved)
 
 
-def _check_rendered(review: Review, choices: dict[str, StrEnum]) -> None:
+def _check_rendered(review: Review) -> None:
     version = review.cluster.kubernetes.version
     if version.minor not in RENDERED_MINORS:
         rendered = f"1.{RENDERED_MINORS[0]} to 1.{RENDERED_MINORS[-1]}"
@@ -199,9 +199,3 @@ def _check_rendered(review: Review, choices: dict[str, StrEnum]) -> None:
         message = f"Kubernetes {version} is rendered whole, but no cluster of it was ever booted in our tests"
         hint = "imagegen upgrade-check says what changes on the way to a newer one"
         review.add(Severity.NOTE, NOT_BOOTED, message, "kubernetes.version", hint=hint)
-    for path, values in RENDERED.items():
-        choice = choices[path]
-        if choice not in values and review.is_written(path):
-            message = f"{path.rsplit('.', 1)[-1]} {choice.value} is not supported yet in this release"
-            hint = f"supported: {', '.join(v.value for v in type(choice) if v in values)}"
-            review.error(NOT_RENDERED, message, path, hint=hint)

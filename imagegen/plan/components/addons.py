@@ -1,4 +1,4 @@
-"""The add-ons of the cluster as manifests and images: CoreDNS, flannel, metrics-server, a sample application.
+"""The add-ons of the cluster as manifests and images: CoreDNS, flannel or Calico, metrics-server, a sample.
 
 Masters get the manifests, which first boot applies; workers get the images, so that pods start without a
 registry.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from imagegen.content import Content, Ref
 from imagegen.emit import emit_yaml_documents
-from imagegen.kubernetes.manifests import metrics_server
+from imagegen.kubernetes.manifests import calico, metrics_server
 from imagegen.kubernetes.manifests.coredns import coredns
 from imagegen.kubernetes.manifests.fit import fit_objects
 from imagegen.kubernetes.manifests.flannel import flannel
@@ -24,6 +24,7 @@ from imagegen.plan.items import ContainerImage, File, Fragment, Item, Origin, Ph
 
 _DNS_ORIGIN = Origin("component addons", reason="cluster DNS")
 _FLANNEL_ORIGIN = Origin("component addons", reason="network.cni is flannel")
+_CALICO_ORIGIN = Origin("component addons", reason="network.cni is calico")
 _METRICS_ORIGIN = Origin("component addons", reason="addons has metrics-server")
 _SAMPLE_ORIGIN = Origin("component addons", reason="addons has sample")
 
@@ -38,6 +39,8 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
         items += _plan_coredns(ctx, roles)
     if cluster.network.cni is Cni.FLANNEL:
         items += _plan_flannel(ctx, roles)
+    if cluster.network.cni is Cni.CALICO:
+        items += _plan_calico(ctx, roles)
     if Addon.METRICS_SERVER in cluster.addons:
         items += _plan_metrics_server(ctx, roles)
     if Addon.SAMPLE in cluster.addons and Role.MASTER in roles:
@@ -73,6 +76,34 @@ def _plan_flannel(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
         items.append(_manifest(ctx, "10-flannel.yaml", objects, _FLANNEL_ORIGIN))
     if ctx.cluster.has_kubelet(roles):
         items.append(ContainerImage(phase=Phase.BAKE, origin=_FLANNEL_ORIGIN, reference=image))
+    return items
+
+
+def _plan_calico(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
+    network = ctx.cluster.network
+    images = [ctx.releases.image(name) for name in calico.IMAGES]
+    items: list[Item] = []
+    if Role.MASTER in roles:
+        node, cni = images
+        nftables = network.proxy is ProxyMode.NFTABLES
+        objects = calico.calico(node, cni, network.pods, ctx.gates, nftables=nftables)
+        items.append(_manifest(ctx, "10-calico.yaml", objects, _CALICO_ORIGIN))
+    if ctx.cluster.has_kubelet(roles):
+        items += [
+            ContainerImage(phase=Phase.BAKE, origin=_CALICO_ORIGIN, reference=image) for image in images
+        ]
+        items.append(
+            Port(
+                phase=Phase.BAKE,
+                origin=_CALICO_ORIGIN,
+                first=calico.BGP_PORT,
+                last=calico.BGP_PORT,
+                protocol="tcp",
+                purpose="Calico: routes between nodes (BGP)",
+                sources=(str(network.nodes),),
+                by_pod=True,
+            )
+        )
     return items
 
 

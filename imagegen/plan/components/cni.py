@@ -71,6 +71,8 @@ _PLUGINS_OF = {
     Cni.BRIDGE: ("loopback", "bridge", "host-local", "portmap"),
     Cni.FLANNEL: ("loopback", "bridge", "host-local", "portmap"),
     Cni.FLANNEL_ETCD: ("loopback", "bridge", "host-local", "portmap"),
+    # its own plug-in and the list of plug-ins come out of its image
+    Cni.CALICO: ("loopback", "host-local", "portmap"),
 }
 
 _NOTHING = Fragment()
@@ -88,7 +90,8 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             items.append(_bake_file("99-loopback.conflist", loopback_conflist()))
         elif cni in (Cni.FLANNEL, Cni.FLANNEL_ETCD):
             items += _plan_flannel(ctx)
-    if cni is Cni.FLANNEL_ETCD and (Role.WORKER in roles or Role.MASTER in roles):
+    has_daemon = cni is Cni.FLANNEL_ETCD and (Role.WORKER in roles or Role.MASTER in roles)
+    if has_daemon or (cni is Cni.CALICO and ctx.cluster.has_kubelet(roles)):
         items.append(_keep_foreign_routes())
     if cni is Cni.BRIDGE and (Role.WORKER in roles or Role.MASTER in roles):
         items += _plan_routes(ctx.cluster)

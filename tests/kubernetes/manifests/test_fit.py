@@ -9,16 +9,22 @@ import pytest
 
 from imagegen.kubernetes.gates import Gates, load_gates
 from imagegen.kubernetes.manifests import access, metrics_server
+from imagegen.kubernetes.manifests.calico import calico
 from imagegen.kubernetes.manifests.coredns import coredns, corefile
 from imagegen.kubernetes.manifests.fit import fit_objects
 from imagegen.kubernetes.manifests.flannel import find_namespace, flannel
 from imagegen.kubernetes.manifests.objects import Manifest
 from imagegen.kubernetes.manifests.sample import sample
 from imagegen.kubernetes.releases import newest_patch
+from imagegen.model.compatibility import CALICO_FIRST
 from tests.kubernetes.clusters import MINORS
 from tests.pki.clusters import quickstart
 
 NETWORK = quickstart().network
+
+
+def list_calico(gates: Gates) -> tuple[Manifest, ...]:
+    return calico("registry.example/node:1", "registry.example/cni:1", NETWORK.pods, gates, nftables=True)
 
 
 def list_objects(gates: Gates) -> tuple[Manifest, ...]:
@@ -30,6 +36,7 @@ def list_objects(gates: Gates) -> tuple[Manifest, ...]:
         *access.cluster_info_access(),
         *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, gates),
         *flannel("registry.example/flannel:1", NETWORK.pods, gates, nftables=False),
+        *([] if gates.version.minor < CALICO_FIRST else list_calico(gates)),
         *sample("registry.example/coredns:1"),
         *metrics_server.metrics_server("registry.example/metrics-server:1", gates),
     )
