@@ -42,6 +42,23 @@ LEFTOVERS = (
     Hygiene(Action.REMOVE, "var/log/chrony/*", "log of the build"),
     Hygiene(Action.REMOVE, "var/lib/systemd/linger/* var/lib/systemd/rfkill/*", "state of the build machine"),
     Hygiene(Action.REMOVE, "etc/apt/apt.conf.d/*cloud-init*", "cloud-init's answer to the build's seed"),
+    Hygiene(Action.REMOVE, "etc/cloud/cloud.cfg.d/99-imagegen-build.cfg", "keeps cloud-init from every seed"),
+    Hygiene(
+        Action.REMOVE,
+        "etc/cloud/cloud.cfg.d/9[09]-installer*.cfg etc/cloud/cloud.cfg.d/*subiquity-* "
+        "etc/cloud/ds-identify.cfg",
+        "the installer of Ubuntu keeps cloud-init from every seed, too",
+    ),
+    Hygiene(Action.REMOVE, "etc/netplan/*-installer-config.yaml", "network of the build machine"),
+    Hygiene(
+        Action.REMOVE,
+        "etc/sysconfig/network-scripts/ifcfg-e* etc/NetworkManager/system-connections/*",
+        "network of the build machine",
+    ),
+    Hygiene(Action.REMOVE, "etc/udev/rules.d/70-persistent-net.rules", "names cards of the build machine"),
+    Hygiene(Action.REMOVE, "var/lib/dhclient/*", "leases of another machine"),
+    Hygiene(Action.REMOVE, "root/*-ks.cfg var/log/anaconda var/log/installer", "traces of the installer"),
+    Hygiene(Action.REMOVE, "var/cache/dnf/* var/cache/yum/* var/log/yum.log", "downloads of the build"),
 )
 
 

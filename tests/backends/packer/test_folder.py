@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from configparser import ConfigParser
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import hcl2
@@ -12,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagegen.backends.packer.folder import BUILDERS, lower_packer, write_build
+from imagegen.backends.packer.payload import LEFTOVERS
 from imagegen.backends.packer.prose import quote_hcl, render_prose
 from imagegen.backends.packer.seeds import KEY, lower_seeds
-from imagegen.backends.packer.systems import SYSTEMS
+from imagegen.backends.packer.systems import SYSTEMS, Installer
 from imagegen.backends.packer.versions import PackerStyle
 from imagegen.cli.examples import example_file
 from imagegen.model.cluster import OperatingSystem, Target
@@ -161,3 +164,17 @@ def test_oracle_linux_7_brings_its_switched_off_repositories() -> None:
     other = make_plan(find_resource("examples", "quickstart", "cluster.yaml"))
     files = lower_packer(other, other.role_plans[0], {}, PackerStyle.CURRENT).files
     assert "payload/repositories" not in files
+
+
+@pytest.mark.parametrize("system", OperatingSystem)
+def test_nothing_that_an_installer_tells_cloud_init_stays(system: OperatingSystem) -> None:
+    """What keeps cloud-init from looking for seeds during the build would do so for ever."""
+    texts = [body.decode() for body in lower_seeds(SYSTEMS[system], system, "ops").values()]
+    written = set(re.findall(r"/(etc/cloud/cloud\.cfg\.d/[\w.-]+)", "".join(texts)))
+    removed = [pattern for rule in LEFTOVERS for pattern in rule.pattern.split()]
+    assert all(any(fnmatchcase(path, pattern) for pattern in removed) for path in written)
+    if SYSTEMS[system].installer is Installer.AUTOINSTALL:  # subiquity writes its own
+        written |= {"etc/cloud/cloud.cfg.d/99-installer.cfg", "etc/netplan/00-installer-config.yaml"}
+        assert all(any(fnmatchcase(path, pattern) for pattern in removed) for path in written)
+    else:
+        assert written
