@@ -392,6 +392,8 @@ def _list_layout(plan: Plan, files: Mapping[str, str]) -> Iterator[str]:
     )
     if "/usr/local/bin/control-plane-logs" in files:
         yield "setting where a static pod's log is: told"
+    if any('"usePodCidr"' in text for text in files.values()):
+        yield "setting calico ipam: usePodCidr"
     known = files.get("/etc/coredns/hosts", "").split()
     if all(node.name in known for node in plan.cluster.nodes):
         yield "setting coredns hosts: names and internal addresses of the nodes"
