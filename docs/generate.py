@@ -13,6 +13,8 @@ from imagegen.cli.explain import load_codes
 from imagegen.cli.main import cli
 from imagegen.cli.verbs import VERBS, find_verb
 from imagegen.diagnostics import CODES, Report
+from imagegen.kubernetes.flags import find_flag
+from imagegen.kubernetes.gates import all_rows
 from imagegen.model.load import load_cluster
 from imagegen.model.schema import cluster_schema
 from imagegen.plan.build import build_plan
@@ -22,6 +24,7 @@ from imagegen.plan.profiles import load_profiles
 from imagegen.resources import find_resource
 
 FOLDER = Path(__file__).resolve().parent / "reference"
+SEEDS = Path(__file__).resolve().parents[1] / "tests" / "seeds"
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 NOTE = "<!-- written by docs/generate.py; change the program instead -->\n"
 
@@ -235,6 +238,53 @@ def _read_readme(name: str) -> str:
     return find_resource("examples", name, "README.md").read_text("utf-8")
 
 
+def render_fates() -> str:
+    """What became of every flag of the hand-built clusters, by the tables that ``upgrade-check`` reads."""
+    out = [
+        NOTE,
+        "# What became of their flags\n",
+        "`imagegen upgrade-check` tells this for a cluster file, minor by minor;",
+        "`imagegen explain kubelet/--FLAG` tells where each fact is from.\n",
+        "| component | flag | seeds | until today |",
+        "|---|---|---|---|",
+    ]
+    staying: dict[str, list[str]] = {}
+    for (component, flag), seeds in sorted(_list_seed_flags().items()):
+        fate = _describe_fate(component, flag)
+        if fate:
+            out.append(f"| {component} | `--{flag}` | {', '.join(seeds)} | {fate} |")
+        else:
+            staying.setdefault(component, []).append(f"`--{flag}`")
+    out.append("\nThese are as they were:\n")
+    out += [f"- {component}: {', '.join(flags)}" for component, flags in staying.items()]
+    return "\n".join(out) + "\n"
+
+
+def _list_seed_flags() -> dict[tuple[str, str], list[str]]:
+    flags: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(SEEDS.glob("s?.yaml")):
+        for component, values in yaml.safe_load(path.read_text("utf-8")).get("flags", {}).items():
+            if component.startswith("kube"):
+                for flag in values:
+                    flags.setdefault((component, flag), []).append(path.stem.upper())
+    return flags
+
+
+def _describe_fate(component: str, flag: str) -> str:
+    rows = [row for row in all_rows() if row.item == f"--{flag}" and row.component in (component, "all")]
+    found = find_flag(component, flag)
+    words = []
+    for row in rows:
+        words += [f"deprecated {row.deprecated.minor_text}"] if row.deprecated else []
+        words += [f"{row.change} since {row.changed.minor_text}"] if row.changed else []
+        words += [f"removed {row.removed.minor_text}"] if row.removed else []
+        if words and row.replacement:
+            words.append(f"instead: {row.replacement}")
+    if not words and found is not None and found.deprecated is not None:
+        words = [f"deprecated {found.deprecated.minor_text}: a field of the {component}'s file"]
+    return "; ".join(words)
+
+
 def list_example_pages() -> tuple[str, ...]:
     """The examples that have a page: those whose differences from a source are stated."""
     return tuple(sorted(path.parent.name for path in find_resource("examples").glob("*/deviations.yaml")))
@@ -252,6 +302,7 @@ PAGES = {
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     EXAMPLES.mkdir(exist_ok=True)
+    (EXAMPLES / "flags.md").write_text(render_fates(), encoding="utf-8")
     for name in list_example_pages():
         (EXAMPLES / f"{name}.md").write_text(render_example(name), encoding="utf-8")
     for name, render in PAGES.items():

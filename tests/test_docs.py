@@ -37,6 +37,10 @@ def test_reference_is_current(page: str) -> None:
     assert (DOCS / "reference" / page).read_text() == wanted, "run docs/generate.py"
 
 
+def test_fates_of_flags_are_current() -> None:
+    assert (DOCS / "examples" / "flags.md").read_text() == GENERATOR.render_fates(), "run docs/generate.py"
+
+
 @pytest.mark.parametrize("name", GENERATOR.list_example_pages())
 def test_examples_of_a_source_are_current(name: str) -> None:
     wanted = GENERATOR.render_example(name)
