@@ -83,8 +83,12 @@ class Verdict:
 
 
 def list_cis_checks(node: NodePlan, version: Version) -> tuple[CisCheck, ...]:
-    """The checks that the roles of a node call for, in the order of the benchmark."""
-    roles = node.node.roles
+    """The checks that the roles of a node call for, in the order of the benchmark.
+
+    A master that runs a kubelet is judged as a worker, too.
+    """
+    has_kubelet = any(item.identity == ("unit", "kubelet.service") for item in node.role_plan.items)
+    roles = {*node.node.roles, *((Role.WORKER,) if has_kubelet else ())}
     return tuple(c for c in load_benchmark() if c.role in roles and (c.since is None or version >= c.since))
 
 

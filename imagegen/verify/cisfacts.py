@@ -106,7 +106,7 @@ def read_plan(node: NodePlan) -> Facts:
                 if isinstance(item, File):
                     texts[item.path] = _plain_text(item.content)
                     if item.path.startswith(f"{STATIC_PODS}/"):
-                        flags |= _read_pod(texts[item.path])
+                        flags |= read_pod(texts[item.path])
             case Unit() if item.content is not None:
                 files[f"{_UNITS}/{item.name}"] = FileFact(mode=0o644, owner="root:root")
                 flags[item.name.removesuffix(".service")] = _read_exec_start(item.content)
@@ -128,7 +128,7 @@ def _plain_text(content: Content) -> str:
     return "".join(part if isinstance(part, str) else "secret" for part in content)
 
 
-def _read_pod(text: str) -> dict[str, dict[str, str]]:
+def read_pod(text: str) -> dict[str, dict[str, str]]:
     """The flags of each container of a static pod, by its name."""
     containers = yaml.safe_load(text)["spec"]["containers"]
     return {one["name"]: _read_exec_start("\n".join(one["command"])) for one in containers}

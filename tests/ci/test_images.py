@@ -8,11 +8,18 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from mirror.debian import DebianArchive
+from mirror.debian_kubernetes import DebianMaker
+from mirror.gomodules import GoBuilder, Unavailable
 from mirror.images import BIND_SERVICE, Image, LayerFile, add_image, has_image, list_files
 from mirror.layout import Mirror
+from mirror.podimages import PodImages
 
 from imagegen.fetch import Lock
 from imagegen.fetch.images import fetch_images
+from imagegen.kubernetes.releases import load_releases
+from imagegen.model.version import parse_version
+from imagegen.run import Runner
 from tests.conftest import require_judge
 
 REFERENCE = "registry.k8s.io/coredns/coredns:v1.2.3"
@@ -105,3 +112,35 @@ def test_skopeo_reads_the_image(tmp_path: Path) -> None:
     done = skopeo.run("copy", "--insecure-policy", f"oci-archive:{archive}", f"dir:{tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["layers"]
+
+
+def make_images(mirror: Mirror, work: Path) -> PodImages:
+    runner = Runner()
+    go = GoBuilder(runner=runner, work=work)
+    debian = DebianArchive(runner=runner, work=work)
+    packages = DebianMaker(runner=runner, debian=debian, work=work, cache=work)
+    return PodImages(runner=runner, go=go, firewall=debian, packages=packages, mirror=mirror)
+
+
+@pytest.mark.parametrize(
+    ("version", "reference"),
+    [
+        ("1.20.2", "registry.k8s.io/kube-apiserver:v1.20.2"),
+        ("1.10.13", "registry.k8s.io/kube-apiserver-amd64:v1.10.13"),
+    ],
+)
+def test_the_image_of_a_daemon_holds_the_program_of_the_mirror(
+    tmp_path: Path, version: str, reference: str
+) -> None:
+    releases, mirror = load_releases(parse_version(version)), Mirror(tmp_path / "mirror")
+    images = make_images(mirror, tmp_path / "work")
+    with pytest.raises(Unavailable, match=f"no kube-apiserver {version}"):
+        images.make("kube-apiserver", releases)
+    (tmp_path / "program").write_bytes(b"\x7fELF")
+    mirror.add(releases.part("kube-apiserver"), tmp_path / "program", "a test")
+    image = images.make("kube-apiserver", releases)
+    assert image.reference == reference
+    program = next(file for file in image.files if file.path == "usr/local/bin/kube-apiserver")
+    assert (program.body, program.capability) == (b"\x7fELF", BIND_SERVICE)
+    add_image(mirror, image, images.origin("kube-apiserver", releases))
+    assert mirror.has_manifest(reference)

@@ -15,6 +15,7 @@ import yaml
 
 from imagegen.diagnostics import Report
 from imagegen.kubernetes import kubeadm
+from imagegen.kubernetes.apiserver import limits_anonymous
 from imagegen.kubernetes.flags import list_flags
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import known_minors
@@ -25,6 +26,8 @@ from imagegen.pki.resolve import resolve_content
 from imagegen.pki.store import SecretStore
 from imagegen.plan.items import ContainerImage, File
 from imagegen.plan.plan import Plan
+from imagegen.verify.cis import Facts, judge, list_cis_checks
+from imagegen.verify.cisfacts import read_plan, read_pod
 from tests.judges.test_flags import MIRROR
 from tests.judges.tools import Tool
 from tests.plan.layouts import NODES, list_items
@@ -124,6 +127,38 @@ def test_every_file_is_read_without_a_word(tmp_path: Path, version: Version, nod
         said = run(version, root, "config", "migrate", "--old-config", kubeadm.CONFIG)
     for word in ("unknown", "strict", "deprecated", "ignoring"):
         assert word not in said.lower(), said
+
+
+@needs_kubeadm
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_what_kubeadm_writes_passes_the_benchmark(tmp_path: Path, version: Version) -> None:
+    """The CIS checks of flags, settings and files, over kubeadm's pods and the kubelet's settings."""
+    plan = make_layout(tmp_path, version)
+    root = place_node(plan, tmp_path, "master-0")
+    for phase in ("kubeconfig", "control-plane"):
+        run(version, root, "init", "phase", phase, "all", "--config", kubeadm.CONFIG)
+    documents = {
+        doc["kind"]: doc for doc in yaml.safe_load_all((root / kubeadm.CONFIG.lstrip("/")).read_text())
+    }
+    node = plan.node_plan("master-0")
+    planned = read_plan(node)
+    flags = {**planned.flags, "kube-proxy": {}}
+    for component in COMPONENTS:
+        flags |= read_pod((root / f"etc/kubernetes/manifests/{component}.yaml").read_text())
+    facts = Facts(
+        flags=flags,
+        configurations={
+            "kubelet": documents["KubeletConfiguration"],
+            "kube-proxy": documents["KubeProxyConfiguration"],
+        },
+        files=planned.files,
+        complete=False,
+    )
+    verdicts = [judge(check, facts) for check in list_cis_checks(node, version)]
+    assert len(verdicts) > 60
+    open_at_all = set() if limits_anonymous(load_gates(version)) else {"1.2.1"}
+    failed = {verdict.check.id: verdict.problem for verdict in verdicts if not verdict.passed}
+    assert set(failed) <= open_at_all, failed
 
 
 @needs_kubeadm

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from imagegen.emit import emit_unit
 from imagegen.kubernetes.gates import Gates
-from imagegen.model.cluster import ImageMode, Node, Role, Runtime
+from imagegen.model.cluster import ImageMode, Layout, Node, Role, Runtime
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import PROGRAMS, program
 from imagegen.plan.items import Directory, Fragment, Item, Origin, Phase, Unit
@@ -40,6 +40,11 @@ def render_import(gates: Gates) -> str:
     return f'{command} && for name in $$({_CTR} list --quiet); do {_CTR} label "$$name" {_PINNED}; done'
 
 
+def _choose_timeout(ctx: Context) -> int:
+    """Seconds: the daemons of a control plane are half a GB, and a master without them is none."""
+    return 300 if ctx.cluster.kubernetes.layout is Layout.SYSTEMD else 1800
+
+
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     is_golden = ctx.cluster.image.mode is ImageMode.GOLDEN
     if not ctx.cluster.has_kubelet(roles) or not is_golden:
@@ -70,7 +75,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                     ("Type", "oneshot"),
                     ("RemainAfterExit", "yes"),
                     ("ExecStart", command),
-                    ("TimeoutStartSec", "300"),
+                    ("TimeoutStartSec", str(_choose_timeout(ctx))),
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),
