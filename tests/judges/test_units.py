@@ -16,6 +16,7 @@ from imagegen.plan.items import Binary, Item, Unit, UnitState
 from tests.judges.tools import Tool
 from tests.kubernetes.clusters import MINORS, make_cluster
 from tests.plan.components.daemons import ALL_IN_ONE, plan_items
+from tests.plan.layouts import list_items, plan_layout
 from tests.plan.plans import make_plan, write_cluster
 
 pytestmark = pytest.mark.judge
@@ -78,6 +79,24 @@ def test_systemd_finds_nothing_in_the_units(
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("layout", ["static-pods", "kubeadm"])
+@pytest.mark.parametrize("minor", ["1.20", MINORS[-1]])
+def test_systemd_finds_nothing_where_the_control_plane_is_pods(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, minor: str, layout: str
+) -> None:
+    """Every unit of ours on such a machine, with those that wait for each other."""
+    plan = plan_layout(tmp_path, minor, layout)
+    for node in ("master-0", "both-0", "worker-0"):
+        root = copy_system(system, tmp_path / node)
+        names = install(root, list_items(plan, node))
+        ours = [name for name in names if name.startswith(("imagegen-", "kube", "containerd", "csr-"))]
+        assert "kubelet.service" in ours
+        done = systemd_analyze.run("verify", f"--root={root}", "--man=no", *ours)
+        # cloud-init and chrony are not on this machine
+        said = [line for line in done.stderr.splitlines() if "cloud-" not in line and "chrony" not in line]
+        assert said == []
+
+
 def test_a_wrong_directive_is_a_finding(tmp_path: Path, system: Path, systemd_analyze: Tool) -> None:
     """The judge is awake: the same call complains about one misspelt directive."""
     cluster, _ = make_cluster(tmp_path)
@@ -128,13 +147,28 @@ def verify_boot(systemd_analyze: Tool, root: Path, items: tuple[Item, ...]) -> s
     return systemd_analyze.run("verify", f"--root={root}", "--man=no", "multi-user.target").stderr
 
 
-@pytest.mark.parametrize("cloud_init", ["cloud_init_bookworm", "cloud_init_sid"])
+@pytest.mark.parametrize(
+    ("cloud_init", "layout"),
+    [
+        ("cloud_init_bookworm", "systemd"),
+        ("cloud_init_sid", "systemd"),
+        ("cloud_init_sid", "static-pods"),
+        ("cloud_init_sid", "kubeadm"),
+    ],
+)
 def test_no_order_of_boot_is_a_cycle(
-    tmp_path: Path, system: Path, systemd_analyze: Tool, request: pytest.FixtureRequest, cloud_init: str
+    tmp_path: Path,
+    system: Path,
+    systemd_analyze: Tool,
+    request: pytest.FixtureRequest,
+    cloud_init: str,
+    layout: str,
 ) -> None:
     """Everything that a node starts, beside the real units of two generations of cloud-init."""
     tool: Tool = request.getfixturevalue(cloud_init)
-    for role_plan in make_plan(write_cluster(tmp_path, NODES)).role_plans:
+    for role_plan in make_plan(
+        write_cluster(tmp_path, NODES, version=f"1.36.4, layout: {layout}")
+    ).role_plans:
         root = copy_system(system, tmp_path / role_plan.name)
         install_cloud_init(root, tool)
         assert "cycle" not in verify_boot(systemd_analyze, root, role_plan.items)
