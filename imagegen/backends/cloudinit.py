@@ -265,10 +265,9 @@ class CloudInit:
                     "preserve_sources_list": True,
                     "conf": 'APT::Install-Recommends "false";\n',
                 }
-            if self._facts.repositories:
-                modules["yum_repos"] = {
-                    each.name: _lower_repository(each) for each in self._facts.repositories
-                }
+            repositories = self._facts.list_repositories(self.cluster.runtime)
+            if repositories:
+                modules["yum_repos"] = {each.name: _lower_repository(each) for each in repositories}
             modules["packages"] = names
         return modules
 

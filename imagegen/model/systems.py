@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from imagegen.model.cluster import OperatingSystem
+from imagegen.model.cluster import OperatingSystem, Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,13 @@ class SystemFacts:
     python_prefix: str | None = None
     packages: Mapping[str, str | None] = field(default_factory=dict)
     repositories: tuple[Repository, ...] = ()
+    #: where Docker comes from, when none of the others has it
+    docker_repository: Repository | None = None
+
+    def list_repositories(self, runtime: Runtime) -> tuple[Repository, ...]:
+        """What has to be switched on for this container runtime."""
+        docker = self.docker_repository if runtime is Runtime.DOCKER else None
+        return (*self.repositories, *([docker] if docker is not None else []))
 
     @property
     def has_resolved(self) -> bool:
@@ -149,5 +156,13 @@ SYSTEMS: Mapping[OperatingSystem, SystemFacts] = {
             ),
         ),
     ),
-    OperatingSystem.ORACLELINUX_9: _RPM,
+    OperatingSystem.ORACLELINUX_9: replace(
+        _RPM,
+        docker_repository=Repository(
+            name="imagegen_docker",
+            title="Docker",
+            url="https://download.docker.com/linux/rhel/9/$basearch/stable",
+            key="https://download.docker.com/linux/rhel/gpg",
+        ),
+    ),
 }

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from imagegen.model.cluster import Role
-from imagegen.plan.items import Binary, Item, Unit, UnitState
-from tests.judges.tools import Tool
+from imagegen.plan.items import Binary, File, Item, Unit, UnitState
+from tests.judges.tools import Tool, Unavailable, unpack_package
 from tests.kubernetes.clusters import MINORS, make_cluster
 from tests.plan.components.daemons import ALL_IN_ONE, plan_items
 from tests.plan.layouts import list_items, plan_layout
-from tests.plan.plans import make_plan, write_cluster
+from tests.plan.plans import make_plan, try_plan, write_cluster
 
 pytestmark = pytest.mark.judge
 
@@ -172,6 +172,57 @@ def test_no_order_of_boot_is_a_cycle(
         root = copy_system(system, tmp_path / role_plan.name)
         install_cloud_init(root, tool)
         assert "cycle" not in verify_boot(systemd_analyze, root, role_plan.items)
+
+
+CHOICES = {
+    "lb-dns": ("1.36.4", "cni: flannel-etcd, node_dns: lb", "addons: [metrics-server]\n"),
+    "docker": ("1.20.2", "cni: flannel-etcd", "runtime: docker\n"),
+}
+#: what these choices start, by the set of roles that starts it
+THEIRS = {"flanneld.service": 3.0, "coredns.service": 2.0, "imagegen-flannel-network.service": 2.0}
+
+
+def install_docker(root: Path) -> None:
+    """The units of Debian's package, and programs in the places of its own."""
+    try:
+        package = unpack_package("trixie", "docker.io")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    for unit in (package / "usr/lib/systemd/system").glob("docker.*"):
+        shutil.copy(unit, root / "usr/lib/systemd/system" / unit.name)
+    containerd = root / "usr/lib/systemd/system/containerd.service"
+    containerd.write_text("[Service]\nExecStart=/usr/bin/containerd\n")
+    for program in ("usr/bin/containerd", "usr/sbin/dockerd", "usr/sbin/iptables"):
+        _make_executable(root, program)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_units_of_choices_fit_into_the_boot(
+    tmp_path: Path, system: Path, systemd_analyze: Tool, cloud_init_sid: Tool, choice: str
+) -> None:
+    """No cycle, no complaint about a unit of ours, and the daemons are little exposed."""
+    version, network, more = CHOICES[choice]
+    plan, report = try_plan(write_cluster(tmp_path, NODES, version=version, network=network, more=more))
+    assert plan is not None, report.render_text()
+    for role_plan in plan.role_plans:
+        root = copy_system(system, tmp_path / role_plan.name)
+        install_cloud_init(root, cloud_init_sid)
+        install_docker(root)
+        for item in role_plan.items:
+            if isinstance(item, File) and item.path.startswith("/etc/systemd/system/"):
+                path = root / item.path.lstrip("/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(str(item.content[0]))
+        said = verify_boot(systemd_analyze, root, role_plan.items)
+        assert "cycle" not in said
+        names = [item.name for item in role_plan.items if isinstance(item, Unit)]
+        names += ["docker.service"] if choice == "docker" and Role.WORKER in role_plan.roles else []
+        assert [line for line in said.splitlines() if any(name in line for name in {*names, *THEIRS})] == []
+        for name in THEIRS.keys() & set(names):
+            limit = f"--threshold={THEIRS[name] * 10:.0f}"
+            argv = ("security", "--offline=true", f"--root={root}", "--no-pager", limit, name)
+            done = systemd_analyze.run(*argv)
+            assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
 def test_a_cycle_is_seen(

@@ -78,7 +78,7 @@ def lower_packer(
         texts[f"verify/{name}"] = _read("verify", name)
     for name in _SCRIPTS:
         texts[f"payload/{name}"] = _read(name)
-    repositories = OS_FACTS[cluster.image.os].repositories
+    repositories = OS_FACTS[cluster.image.os].list_repositories(cluster.runtime)
     if repositories:
         texts["payload/repositories"] = "".join(map(_emit_repository, repositories))
     files = {path: text.encode() for path, text in texts.items()}
