@@ -29,8 +29,13 @@ class Machine:
         self.config.write_text(config)
         for name in ("kubeadm", "systemctl"):
             program = folder / "bin" / name
-            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\nexit $(cat {folder}/code)\n')
+            program.write_text(
+                f'#!/bin/sh\n[ "$2" = --help ] && {{ cat {folder}/help; exit 0; }}\n'
+                f'echo "{name} $*" >>{folder}/calls\nexit $(cat {folder}/code)\n'
+            )
             program.chmod(0o755)
+
+        (folder / "help").write_text("--config\n--skip-phases\n")
 
     def run(self, code: int = 0) -> int:
         (self.folder / "code").write_text(str(code))
@@ -88,6 +93,15 @@ def test_a_join_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     (machine.kubernetes / "kubelet.conf").write_text("kind: Config\n")
     assert machine.run() == 0
     assert machine.calls == [f"kubeadm join --config {machine.config} --skip-phases preflight,kubelet-start"]
+
+
+def test_the_oldest_kubeadm_has_no_phases_to_skip(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, MASTER)
+    (machine.folder / "help").write_text("--config\n")
+    (machine.kubernetes / "kubelet.conf").write_text("kind: Config\n")
+    assert machine.run() == 0
+    (call,) = machine.calls
+    assert call.startswith(f"kubeadm join --config {machine.config} --ignore-preflight-errors ")
 
 
 def test_a_worker_that_has_its_certificate_is_done(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ It works on a folder that looks like the machine (``--rootfs``), so nothing is s
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from imagegen.model.version import Version, parse_version
 from imagegen.pki.issue import issue_material
 from imagegen.pki.resolve import resolve_content
 from imagegen.pki.store import SecretStore
+from imagegen.plan.components.first_boot import read_program
 from imagegen.plan.items import ContainerImage, File
 from imagegen.plan.plan import Plan
 from imagegen.verify.cis import Facts, judge, list_cis_checks
@@ -127,6 +129,23 @@ def test_every_file_is_read_without_a_word(tmp_path: Path, version: Version, nod
         said = run(version, root, "config", "migrate", "--old-config", kubeadm.CONFIG)
     for word in ("unknown", "strict", "deprecated", "ignoring"):
         assert word not in said.lower(), said
+
+
+@needs_kubeadm
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_it_knows_what_the_program_on_the_machine_says_to_it(version: Version) -> None:
+    text = read_program("kubeadm-node")
+    for verb in ("init", "join"):
+        help_text = subprocess.run(
+            [str(find_kubeadm(version)), verb, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"kubeadm {verb} --config")]
+        assert lines
+        for line in lines:
+            flags = {word for word in line.split() if word.startswith("--")}
+            assert flags <= set(re.findall(r"--[a-z-]+", help_text)), line
+            skipped = line.partition("--skip-phases ")[2]
+            assert all(re.search(rf"(?m)^{phase} ", help_text) for phase in skipped.split(",") if phase)
 
 
 @needs_kubeadm
