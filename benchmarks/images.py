@@ -167,5 +167,7 @@ def _write_mkosi_settings(contents: Contents) -> str:
     return (
         "[Distribution]\nDistribution=debian\nRelease=trixie\n"
         "[Output]\nFormat=gpt_ext4\nBootable=no\nOutput=disk.qcow2\nQCow2=yes\n"
+        # no system bus is needed, as in our own containers
+        "[Host]\nNspawnKeepUnit=yes\n"
         f"[Partitions]\nRootSize=7G\n[Content]\nExtraTrees={contents.payload}\nPackages=\n{packages}"
     )

@@ -111,10 +111,11 @@ run_mke2fs() {
     fi
 }
 
-# the root of a bootable ISO, which has its kernel beside it and no disk to name in fstab
+# The root of a bootable ISO, which has its kernel beside it and no disk to name in fstab. What is sparse depends on what
+# it is built on, memory or a disk.
 make_squashfs() {
     [ -e "$work/squashfs" ] || return 0
-    mksquashfs "$1" "$out/root.squashfs" -noappend -no-progress -quiet -comp zstd -Xcompression-level 5 \
+    mksquashfs "$1" "$out/root.squashfs" -noappend -no-sparse -no-progress -quiet -comp zstd -Xcompression-level 5 \
         -wildcards -e etc/fstab 'boot/*' vmlinuz initrd.img >/dev/null
     chmod 0644 "$out/root.squashfs"
 }

@@ -4,6 +4,7 @@ access.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ _BLOCK = 1024 * 1024
 
 
 def copy_sparse(source: Path, target: Path, offset: int) -> None:
-    """Copy a file into ``target`` at ``offset`` bytes; holes and runs of zeros stay holes."""
+    """Copy a file into ``target`` at ``offset`` bytes; holes stay holes."""
     with open(source, "rb") as reader, open(target, "r+b") as writer:
         size = os.fstat(reader.fileno()).st_size
         position = 0
@@ -34,10 +35,20 @@ def copy_sparse(source: Path, target: Path, offset: int) -> None:
                 break
             end = os.lseek(reader.fileno(), position, os.SEEK_HOLE)
             while position < end:
-                block = os.pread(reader.fileno(), min(_BLOCK, end - position), position)
-                if block.count(0) != len(block):
-                    os.pwrite(writer.fileno(), block, offset + position)
-                position += len(block)
+                position += _copy_some(reader.fileno(), writer.fileno(), position, end - position, offset)
+
+
+def _copy_some(reader: int, writer: int, position: int, count: int, offset: int) -> int:
+    """Bytes copied, at least one: inside the kernel, which is several times quicker, where it can."""
+    try:
+        done = os.copy_file_range(reader, writer, count, position, offset + position)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        done = 0
+    if done:
+        return done
+    return os.pwrite(writer, os.pread(reader, min(_BLOCK, count), position), offset + position)
 
 
 def build_disk(runner: Runner, layout: DiskLayout, root: Path, disk: Path, *, epoch: int) -> None:

@@ -117,7 +117,8 @@ def build_iso(
     _set_modes(tree)
     _set_times(tree, epoch)
     try:
-        runner.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        # the date is read as local time
+        runner.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch), "TZ": "UTC"})
     finally:
         shutil.rmtree(tree)
 

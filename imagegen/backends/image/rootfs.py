@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.backends.image.hygiene import render_table
-from imagegen.backends.image.staging import open_staging
+from imagegen.backends.image.staging import choose_memory, open_staging
 from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.model.cluster import OperatingSystem
 from imagegen.run import Runner, Tool, find_tool
@@ -40,6 +40,8 @@ _UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/
 #: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
 #: every file; the hygiene table takes the setting out again.
 _HURRY = 'mkdir -p "$1/etc/dpkg/dpkg.cfg.d"; echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io"'
+#: $1 bytes at most
+_IN_MEMORY = 'mount -t tmpfs -o "mode=0755,size=$1" imagegen "$TMPDIR" && shift && exec "$@"'
 #: as bad as a dead network: an apt that waits for a proxy or a lock
 _TIMEOUT_SECONDS = 3600.0
 
@@ -197,10 +199,17 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
 
 
 def _isolate(mode: str) -> list[str]:
-    """As root, mmdebstrap mounts where everybody sees it, and a kill would leave mounts and programs."""
+    """As root, mmdebstrap mounts where everybody sees it, and a kill would leave mounts and programs.
+
+    In a namespace of our own its folder can lie in memory, too, and nothing of it is ever left.
+    """
     if mode != "root":
         return []
-    return ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    size = choose_memory()
+    if size is not None:
+        argv += ["sh", "-c", _IN_MEMORY, "sh", str(size)]
+    return argv
 
 
 def _list_settings() -> list[str]:
@@ -239,6 +248,8 @@ def _move(source: Path, target: Path) -> None:
         return
     with open(target, "wb") as handle:
         handle.truncate(source.stat().st_size)
+    # as customize.sh made it, whatever the umask is; modes are seen on an ISO
+    target.chmod(0o644)
     copy_sparse(source, target, 0)
 
 

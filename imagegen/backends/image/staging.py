@@ -20,6 +20,10 @@ from imagegen.run import Runner
 
 _PREFIX = "imagegen-build-"
 _PROC = Path("/proc")
+#: with less than this many bytes of free memory, files are put aside on the disk
+_PLENTY = 8 << 30
+#: of the free memory, for one build; two may run side by side
+_SHARE = 0.4
 #: seconds that the kernel gets to end what was killed
 _PATIENCE = 5.0
 
@@ -27,6 +31,18 @@ _PATIENCE = 5.0
 def staging_root() -> Path:
     """``TMPDIR``, else ``/var/tmp``: a root file system is too large for a ``/tmp`` in memory."""
     return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+
+
+def choose_memory() -> int | None:
+    """Bytes of memory that one build may use in place of a disk, which is many times slower with so many
+    small files; None when there is not plenty.
+    """
+    for line in (_PROC / "meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            free = int(rest.split()[0]) << 10
+            return int(free * _SHARE) if free >= _PLENTY else None
+    return None
 
 
 @contextmanager
