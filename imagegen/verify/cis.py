@@ -8,13 +8,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from imagegen.kubernetes.apiserver import TOKEN_FILE
 from imagegen.model.cluster import Role
 from imagegen.model.version import Version, parse_version
 from imagegen.plan.plan import NodePlan
@@ -82,6 +83,9 @@ class Verdict:
         return not self.problem or bool(self.waiver)
 
 
+_TOKENS_WANTED = "bootstrap.method is token-file, and check has warned of it"
+
+
 def list_cis_checks(node: NodePlan, version: Version) -> tuple[CisCheck, ...]:
     """The checks that the roles of a node call for, in the order of the benchmark.
 
@@ -89,7 +93,12 @@ def list_cis_checks(node: NodePlan, version: Version) -> tuple[CisCheck, ...]:
     """
     has_kubelet = any(item.identity == ("unit", "kubelet.service") for item in node.role_plan.items)
     roles = {*node.node.roles, *((Role.WORKER,) if has_kubelet else ())}
-    return tuple(c for c in load_benchmark() if c.role in roles and (c.since is None or version >= c.since))
+    has_tokens = any(item.identity == ("path", TOKEN_FILE) for item in node.role_plan.items)
+    return tuple(
+        replace(check, waiver=_TOKENS_WANTED) if has_tokens and "token-auth-file" in check.flags else check
+        for check in load_benchmark()
+        if check.role in roles and (check.since is None or version >= check.since)
+    )
 
 
 def judge(check: CisCheck, facts: Facts) -> Verdict:

@@ -25,7 +25,7 @@ from imagegen.verify.cisfacts import (
 )
 from tests.conftest import require_judge
 from tests.kubernetes.clusters import WHOLE_MINORS
-from tests.plan.plans import make_plan, write_cluster
+from tests.plan.plans import make_plan, try_plan, write_cluster
 
 ALL_IN_ONE = ("{name: one, roles: [etcd, master, worker], address: 10.240.0.10}",)
 CHECKS = {check.id: check for check in load_benchmark()}
@@ -49,6 +49,18 @@ def test_every_plan_passes(tmp_path: Path) -> None:
         if not v.passed
     ]
     assert problems == []
+
+
+def test_tokens_in_a_file_are_excused_where_the_cluster_file_asks_for_them(tmp_path: Path) -> None:
+    path = write_cluster(tmp_path, ALL_IN_ONE, more="bootstrap: {method: token-file}\n")
+    plan, report = try_plan(path)
+    assert plan is not None, report.render_text()
+    node = plan.node_plan("one")
+    verdicts = judge_plan(node, list_cis_checks(node, plan.cluster.kubernetes.version))
+    (tokens,) = [verdict for verdict in verdicts if verdict.check.id == "1.2.2"]
+    assert tokens.problem
+    assert "token-file" in tokens.waiver
+    assert all(verdict.passed for verdict in verdicts)
 
 
 def test_the_benchmark_is_complete() -> None:
