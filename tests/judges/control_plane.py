@@ -184,6 +184,32 @@ def observe_etcd(root: Path) -> dict[str, Any]:
         return {"ready": seconds, "without a certificate": str(error)}
 
 
+def observe_tokens(root: Path) -> dict[str, Any]:
+    """Who is let in with which token: statuses of the question what oneself may do."""
+    seen: dict[str, Any] = {"ready": wait_for(root, f"{API}/readyz", "admin", 120)}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"resource": "nodes", "verb": "get"}},
+    }
+    url = f"{API}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for name, token in (("token", (root / "token").read_text()), ("wrong token", "abcdef.0123456789abcdef")):
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(url, data=json.dumps(review).encode(), headers=headers)
+        try:
+            with urllib.request.urlopen(request, context=make_context(root, None), timeout=10) as answer:
+                seen[name] = answer.status
+        except urllib.error.HTTPError as error:
+            seen[name] = error.code
+    return seen
+
+
+def observe_what_runs(root: Path, programs: dict[str, str], daemons: list[str]) -> dict[str, Any]:
+    if daemons == ["etcd"]:
+        return observe_etcd(root)
+    return observe_tokens(root) if (root / "token").exists() else observe(root, programs)
+
+
 def main() -> None:
     """Arguments: the folder, the programs by name as JSON, and the daemons to start."""
     root, programs, daemons = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
@@ -195,7 +221,7 @@ def main() -> None:
             log = (root / f"{name}.log").open("w")
             command = read_command(root, f"{name}.service", programs)
             running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-        print(json.dumps(observe_etcd(root) if daemons == ["etcd"] else observe(root, programs)))
+        print(json.dumps(observe_what_runs(root, programs, daemons)))
     finally:
         for process in reversed(running):
             process.kill()

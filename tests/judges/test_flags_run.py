@@ -25,7 +25,7 @@ from imagegen.plan.items import File, Unit
 from tests.judges.control_plane import move_paths
 from tests.judges.test_flags import MIRROR
 from tests.judges.tools import Tool
-from tests.plan.plans import make_plan, write_cluster
+from tests.plan.plans import try_plan, write_cluster
 
 pytestmark = pytest.mark.judge
 
@@ -61,10 +61,11 @@ def list_versions() -> list[Version]:
     return sorted(found.values())
 
 
-def place_node(folder: Path, version: Version) -> Path:
+def place_node(folder: Path, version: Version, more: str = "") -> Path:
     """The files of the only node below a folder, its units beside them."""
     kubernetes = f"{version}, extra_args: {LEAVE_CONNTRACK}"
-    plan = make_plan(write_cluster(folder, (NODE,), version=kubernetes))
+    plan, _ = try_plan(write_cluster(folder, (NODE,), version=kubernetes, more=more))
+    assert plan is not None
     store, report = SecretStore(folder / "secrets"), Report()
     issue_material(plan.cluster, store, report, now=datetime.now(UTC))
     assert not report.has_errors, report.render_text()
@@ -161,3 +162,20 @@ def test_the_control_plane_comes_up(tmp_path: Path, etcd: Tool, etcdctl: Tool, v
         "audit names the secret": True,
         "audit shows the secret": False,
     }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list_versions(), reason=f"no control plane in {MIRROR}; make mirror builds one")
+@pytest.mark.parametrize("version", list_versions(), ids=str)
+def test_one_certificate_and_a_token_file_are_enough(
+    tmp_path: Path, etcd: Tool, etcdctl: Tool, version: Version
+) -> None:
+    """etcd and the API server with a single certificate; a kubelet's token out of token.csv is let in."""
+    more = "pki: {certificates: single}\nbootstrap: {method: token-file}\naddons: [metrics-server]\n"
+    root = place_node(tmp_path, version, more)
+    (root / "token").write_bytes(SecretStore(tmp_path / "secrets").read("nodes/one/bootstrap-token"))
+    programs = find_programs(version, tmp_path / "programs", etcd, etcdctl)
+    seen = run_daemons(root, programs, "etcd", "kube-apiserver")
+    assert seen.pop("ready") is not None, read_logs(root)
+    assert find_complaints(root) == []
+    assert seen == {"token": 201, "wrong token": 401}
