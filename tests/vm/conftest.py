@@ -16,10 +16,11 @@ from tests.vm.labs import boot, require_lab, write_newest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Machines share two cores: their tests run one after the other, in one process."""
+    """Two cores boot one machine of a format beside one cluster, and no more."""
     for item in items:
         if item.get_closest_marker("vm"):
-            item.add_marker(pytest.mark.xdist_group("vm"))
+            group = "formats" if item.path.stem == "test_formats" else "clusters"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tests.vm.labs import (
     write_newest,
 )
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 MASTER, WORKER = "control-0", "worker-0"
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")

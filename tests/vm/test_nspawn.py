@@ -29,7 +29,7 @@ from imagegen.lab.nspawn import try_nspawn
 from imagegen.run import Runner
 from tests.vm.labs import boot, find_mirror, list_versions, require_lab, wait_until, write_example
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 BRIDGED = """\
 version: 1

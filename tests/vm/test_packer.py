@@ -28,6 +28,7 @@ from tests.vm.trees import list_differences, read_tree
 
 pytestmark = [
     pytest.mark.vm,
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="the base system is made as root here"),
     pytest.mark.skipif(
         not all(map(shutil.which, ("qemu-system-x86_64", "mmdebstrap", "ssh", "xorriso"))),

@@ -27,7 +27,7 @@ from imagegen.plan.items import File
 from tests.plan.plans import make_plan
 from tests.vm.labs import PATIENCE, find_mirror, list_versions, require_lab, run_imagegen, write_example
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.long]
 
 NODE = "node-0"
 #: a container's disk forgets nothing, a machine's does; but six boots of a machine in emulation take too

@@ -25,7 +25,7 @@ from imagegen.verify.journal import find_faults
 from tests.plan.plans import make_plan
 from tests.vm.labs import run_imagegen
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 CANARY = "yellow-bird-in-a-coal-mine"
 DAEMONS = {
