@@ -23,6 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from imagegen.emit import emit_yaml_documents
+from imagegen.kubernetes.gates import load_gates
+from imagegen.kubernetes.manifests.calico import calico
+from imagegen.kubernetes.manifests.fit import fit_objects
+from imagegen.kubernetes.manifests.metrics_server import metrics_server
+from imagegen.kubernetes.manifests.sample import sample
 from imagegen.model.cluster import Endpoint, OperatingSystem, Role
 from imagegen.model.systems import SYSTEMS
 from tests.cloud_init import requests
@@ -331,3 +337,25 @@ def test_everybody_came_through_the_load_balancer(booted: RealCluster, joined: d
     (server,) = [dict(zip(rows[0], row, strict=False)) for row in rows if row[1] == "master-0"]
     assert server["status"] == "UP"
     assert int(server["stot"]) > 0
+
+
+def test_addons_of_every_choice_are_taken_strictly(booted: RealCluster) -> None:
+    """Calico, metrics-server and the sample, by the same program; the API server refuses unknown fields."""
+    cluster = booted.cluster
+    gates, pods = load_gates(cluster.kubernetes.version), cluster.network.pods
+    objects = (
+        *calico("registry.example/node:1", "registry.example/cni:1", pods, gates, nftables=True),
+        *metrics_server("registry.example/metrics-server:1", gates),
+        *sample("registry.example/coredns:1"),
+    )
+    folder = booted.machines["master-0"].path("/etc/kubernetes/addons")
+    (folder / "80-choices.yaml").write_text(emit_yaml_documents(fit_objects(objects, gates)))
+    done = booted.run_first_boot("master-0")
+    assert done.returncode == 0, done.stderr
+    for kind, name, namespace in (
+        ("daemonset", "calico-node", "kube-system"),
+        ("deployment", "metrics-server", "kube-system"),
+        ("service", "sample", "sample"),
+    ):
+        assert booted.get(kind, name, "-n", namespace)["metadata"]["name"] == name
+    assert booted.get("crd", "ippools.crd.projectcalico.org")["spec"]["names"]["kind"] == "IPPool"
