@@ -16,28 +16,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 #: tests with one of these markers may start processes
 PROCESS_MARKERS = ("judge", "vm", "process")
 
-#: modules whose fixtures run real daemons: one after the other, because slow daemons look like broken ones
-CONTROL_PLANES = (
-    "test_api",
-    "test_api_expiry",
-    "test_api_ha",
-    "test_csr",
-    "test_flags_run",
-    "test_pki_etcd",
-    "test_real_api",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes stays in one worker a module, so that dear fixtures are made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        if item.path.stem in CONTROL_PLANES:
-            item.add_marker(pytest.mark.xdist_group("control-plane"))
-        elif any(item.get_closest_marker(marker) for marker in PROCESS_MARKERS):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
 
 def require_judge(name: str) -> Tool:
     """The foreign tool, or a skip that says why; with IMAGEGEN_REQUIRE_JUDGES=1 a failure instead."""

@@ -29,7 +29,7 @@ from tests.faults.builds import (
     warm_up,
 )
 
-pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 KILLS = 20
 

@@ -14,15 +14,6 @@ from imagegen.lab.cluster import LabCluster, open_lab
 from tests.vm.labs import boot, require_lab, write_newest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two cores boot one machine of a format beside one cluster, and no more."""
-    for item in items:
-        if item.get_closest_marker("vm"):
-            group = "formats" if item.path.stem == "test_formats" else "clusters"
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabCluster, Any]]:
     """The quickstart example with the newest Kubernetes of the mirror, Ready, and its timeline.

@@ -17,7 +17,7 @@ import pytest
 
 from tests.faults.builds import CLUSTER, ROOT, default_cache, require_builds
 
-pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.xdist_group("build-twice")]
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
 USER = "imagegen-test"
