@@ -93,7 +93,6 @@ done"""
 ip link set lo up
 ip address add {ADDRESS}/16 dev lo
 {tmp_path}/etcd --config-file {tmp_path}/etcd.yaml >{tmp_path}/etcd.log 2>&1 &
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 # what systemd does with a unit that fails
 until sh -ec '{command}'; do sleep 0.2; done
 sh -ec '{command}'
@@ -102,7 +101,7 @@ sh -ec '{command}'
     )
     user = ["--map-root-user"] if os.geteuid() else []
     done = subprocess.run(
-        ["unshare", *user, "--net", "sh", str(script)],
+        ["unshare", *user, "--net", "--pid", "--fork", "--kill-child", "sh", str(script)],
         capture_output=True,
         text=True,
         timeout=90,

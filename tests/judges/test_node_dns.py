@@ -51,12 +51,11 @@ def test_coredns_answers_for_the_nodes(tmp_path: Path) -> None:
 ip link set lo up
 ip address add {ADDRESS}/24 dev lo
 NODE_ADDRESS={ADDRESS} {tmp_path}/coredns -conf {tmp_path}/Corefile >{tmp_path}/log 2>&1 &
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 for name in master-0 lb-0; do {sys.executable} -c '{ASK}' {ADDRESS} $name; done
 """
     user = ["--map-root-user"] if os.geteuid() else []
     done = subprocess.run(
-        ["unshare", *user, "--net", "sh", "-c", script],
+        ["unshare", *user, "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script],
         capture_output=True,
         text=True,
         timeout=60,
