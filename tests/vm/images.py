@@ -23,7 +23,8 @@ _REPORT, _END = "imagegen-report:", "imagegen-reported"
 #: Waits until systemd has nothing left to start, then says in one line of JSON what came of it.
 _SCRIPT = """\
 set -u
-systemctl is-system-running --wait >/run/report-state
+# not --wait, which may miss the end of the start and then waits for ever
+until systemctl is-system-running >/run/report-state || grep -q degraded /run/report-state; do sleep 1; done
 python3 - <<'END' >/dev/ttyS0
 import json, subprocess
 run = lambda *argv: subprocess.run(argv, capture_output=True, text=True).stdout.strip()
