@@ -163,7 +163,7 @@ class Runner:
         path, shown = self._prepare(argv, cwd, env)
         start = time.monotonic()
         process = subprocess.Popen(
-            [*_die_with_us(), path, *argv[1:]],
+            [*ending_with_us("KILL"), path, *argv[1:]],
             cwd=cwd,
             env=_short_environment(keep) | dict(env or {}),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -281,10 +281,10 @@ def _describe_status(returncode: int) -> str:
     return f"failed with status {returncode}"
 
 
-def _die_with_us() -> tuple[str, ...]:
-    """What goes before a command so that the kernel ends it when we are killed (PR_SET_PDEATHSIG)."""
+def ending_with_us(signal_name: str) -> tuple[str, ...]:
+    """What goes before a command so that the kernel signals it when we are killed (PR_SET_PDEATHSIG)."""
     path = find_tool("setpriv")
-    return () if path is None else (path, "--pdeathsig", "KILL")
+    return () if path is None else (path, "--pdeathsig", signal_name)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

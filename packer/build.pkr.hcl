@@ -52,14 +52,36 @@ build {
     inline = ["sh \"$IMAGEGEN_TESTS/run.sh\""]
   }
 
-  post-processor "checksum" {
-    checksum_types = ["sha256"]
-    output         = "${local.output}/${var.name}.{{ .BuilderType }}.sha256"
-    except         = ["googlecompute.image"]
+  # Beside each image: its sum, for sha256sum --check. An image in a cloud has no file to sum up.
+  post-processors {
+    post-processor "checksum" {
+      checksum_types = ["sha256"]
+      output         = "${local.output}/${source.type}-${source.name}/${var.name}.sha256"
+      except         = ["googlecompute.image"]
+    }
+    post-processor "manifest" {
+      output     = "${local.output}/${var.name}.manifest.json"
+      strip_path = true
+    }
   }
 
-  post-processor "manifest" {
-    output     = "${local.output}/${var.name}.manifest.json"
-    strip_path = true
+  # And a copy of the image to send around; -except=compress leaves it out. VMware's builders make more files than the
+  # image, which is why it is named.
+  post-processors {
+    post-processor "artifice" {
+      name   = "compress"
+      files  = ["${local.output}/${source.type}-${source.name}/${var.name}.${local.image_type[source.type]}"]
+      except = ["googlecompute.image"]
+    }
+    post-processor "compress" {
+      output              = "${local.output}/${source.type}-${source.name}/${var.name}.${local.image_type[source.type]}.gz"
+      keep_input_artifact = true
+      except              = ["googlecompute.image"]
+    }
+    post-processor "checksum" {
+      checksum_types = ["sha256"]
+      output         = "${local.output}/${source.type}-${source.name}/${var.name}.sha256"
+      except         = ["googlecompute.image"]
+    }
   }
 }

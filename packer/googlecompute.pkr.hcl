@@ -33,6 +33,13 @@ variable "gce_account_file" {
   description = "Path of a service account's key file. Default: what gcloud auth application-default login left."
 }
 
+variable "gce_access_token" {
+  type        = string
+  default     = ""
+  sensitive   = true
+  description = "An OAuth 2.0 token instead, good for an hour; set it as PKR_VAR_gce_access_token, not as an argument. Packer 1.6.6 takes none."
+}
+
 variable "gce_source_image_family" {
   type        = string
   description = "The newest image of this family is the base."
@@ -63,6 +70,7 @@ variable "gce_guest_os_features" {
 source "googlecompute" "image" {
   project_id              = var.gce_project
   account_file            = var.gce_account_file
+  access_token            = var.gce_access_token
   source_image_family     = var.gce_source_image_family
   source_image_project_id = [var.gce_source_image_project]
   image_name              = "${var.gce_image_family}-${formatdate("YYYYMMDDhhmmss", timestamp())}"

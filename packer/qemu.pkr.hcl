@@ -21,6 +21,17 @@ variable "qemu_http_bind_address" {
   description = "Where installers fetch their answers; a guest of QEMU reaches this machine's loopback."
 }
 
+locals {
+  qemu_arguments = [
+    ["-cpu", var.cpu_model],
+    ["-device", "virtio-rng-pci"],
+    ["-device", "virtio-net,netdev=user.0"],
+    # Packer's own argument listens on every address of this machine.
+    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+    ["-serial", "file:${local.work}/console.log"],
+  ]
+}
+
 # A cloud image, told by a cidata CD whom to let in.
 source "qemu" "cloud" {
   vm_name          = "${var.name}.qcow2"
@@ -40,24 +51,13 @@ source "qemu" "cloud" {
   headless         = var.headless
   net_device       = "virtio-net"
   vnc_bind_address = "127.0.0.1"
-  qemuargs = [
-    ["-cpu", var.cpu_model],
-    ["-device", "virtio-rng-pci"],
-    ["-device", "virtio-net,netdev=user.0"],
-    # Packer's own argument listens on every address of this machine.
-    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
-    ["-serial", "file:${local.work}/console.log"],
-  ]
+  qemuargs         = local.qemu_arguments
 
   # nothing is typed
   boot_wait = "-1s"
 
   cd_label = "cidata"
-  cd_files = [
-    "${local.work}/cidata/user-data",
-    "${local.work}/cidata/meta-data",
-    "${local.work}/cidata/network-config",
-  ]
+  cd_files = local.cidata_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user
@@ -87,20 +87,14 @@ source "qemu" "installer" {
   headless         = var.headless
   net_device       = "virtio-net"
   vnc_bind_address = "127.0.0.1"
-  qemuargs = [
-    ["-cpu", var.cpu_model],
-    ["-device", "virtio-rng-pci"],
-    ["-device", "virtio-net,netdev=user.0"],
-    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
-    ["-serial", "file:${local.work}/console.log"],
-  ]
+  qemuargs         = local.qemu_arguments
 
   boot_wait         = "5s"
   boot_command      = var.boot_command
   http_directory    = "${local.work}/installer"
   http_bind_address = var.qemu_http_bind_address
   cd_label          = var.installer_label
-  cd_files          = [for file in var.installer_files : "${local.work}/installer/${file}"]
+  cd_files          = local.installer_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user

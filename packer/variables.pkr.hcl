@@ -116,6 +116,19 @@ locals {
   output    = var.output != "" ? var.output : "${path.root}/output"
   downloads = var.downloads != "" ? var.downloads : "${path.root}/downloads"
 
+  # What new-key.sh made: for cloud images, and for installers.
+  cidata_files    = [for file in ["user-data", "meta-data", "network-config"] : "${local.work}/cidata/${file}"]
+  installer_files = [for file in var.installer_files : "${local.work}/installer/${file}"]
+
+  # builder → what its image is
+  image_type = {
+    "qemu"           = "qcow2"
+    "virtualbox-iso" = "ova"
+    "virtualbox-ovf" = "ova"
+    "vmware-iso"     = "ova"
+    "vmware-vmx"     = "ova"
+  }
+
   # The root process that finish.sh leaves behind waits for this file: by then the account has no name any more.
   shutdown_command = "touch /run/imagegen/door/halt"
 }

@@ -26,6 +26,19 @@ variable "appliance_checksum" {
   }
 }
 
+locals {
+  virtualbox_start = [
+    ["modifyvm", "{{ .Name }}", "--audio", "none", "--usb", "off", "--rtcuseutc", "on"],
+    ["modifyvm", "{{ .Name }}", "--uart1", "0x3F8", "4", "--uartmode1", "file", "${local.work}/console.log"],
+  ]
+  # the console's file is on this machine only
+  virtualbox_end = [
+    ["modifyvm", "{{ .Name }}", "--uart1", "off"],
+  ]
+  # Neither the CD with the seed nor VirtualBox's own hardware family belongs into the appliance.
+  virtualbox_export = ["--manifest", "--ovf20", "--vsys", "0", "--product", var.name]
+}
+
 # The distribution's installer, unattended; exported as one OVA.
 source "virtualbox-iso" "installer" {
   vm_name          = var.name
@@ -35,8 +48,7 @@ source "virtualbox-iso" "installer" {
   iso_checksum     = var.iso_checksum
   disk_size        = var.disk_mib
   format           = "ova"
-  # Neither the CD with the seed nor VirtualBox's own hardware family belongs into the appliance.
-  export_opts = ["--manifest", "--ovf20", "--vsys", "0", "--product", var.name]
+  export_opts      = local.virtualbox_export
 
   cpus                     = var.cpus
   memory                   = var.memory_mib
@@ -46,21 +58,15 @@ source "virtualbox-iso" "installer" {
   hard_drive_nonrotational = true
   guest_additions_mode     = "disable"
   vrdp_bind_address        = "127.0.0.1"
-  vboxmanage = [
-    ["modifyvm", "{{ .Name }}", "--audio", "none", "--usb", "off", "--rtcuseutc", "on"],
-    ["modifyvm", "{{ .Name }}", "--uart1", "0x3F8", "4", "--uartmode1", "file", "${local.work}/console.log"],
-  ]
-  # the console's file is on this machine only
-  vboxmanage_post = [
-    ["modifyvm", "{{ .Name }}", "--uart1", "off"],
-  ]
+  vboxmanage               = local.virtualbox_start
+  vboxmanage_post          = local.virtualbox_end
 
   boot_wait         = "5s"
   boot_command      = var.boot_command
   http_directory    = "${local.work}/installer"
   http_bind_address = var.virtualbox_http_bind_address
   cd_label          = var.installer_label
-  cd_files          = [for file in var.installer_files : "${local.work}/installer/${file}"]
+  cd_files          = local.installer_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user
@@ -79,29 +85,23 @@ source "virtualbox-ovf" "appliance" {
   source_path      = var.appliance
   checksum         = var.appliance_checksum
   format           = "ova"
-  export_opts      = ["--manifest", "--ovf20", "--vsys", "0", "--product", var.name]
+  export_opts      = local.virtualbox_export
 
   headless             = var.headless
   guest_additions_mode = "disable"
   vrdp_bind_address    = "127.0.0.1"
-  vboxmanage = [
-    ["modifyvm", "{{ .Name }}", "--cpus", "${var.cpus}", "--memory", "${var.memory_mib}"],
-    ["modifyvm", "{{ .Name }}", "--audio", "none", "--usb", "off", "--rtcuseutc", "on"],
-    ["modifyvm", "{{ .Name }}", "--uart1", "0x3F8", "4", "--uartmode1", "file", "${local.work}/console.log"],
-  ]
-  vboxmanage_post = [
-    ["modifyvm", "{{ .Name }}", "--uart1", "off"],
-  ]
+  # what an installer's machine has by attributes of its own
+  vboxmanage = concat(
+    [["modifyvm", "{{ .Name }}", "--cpus", "${var.cpus}", "--memory", "${var.memory_mib}"]],
+    local.virtualbox_start,
+  )
+  vboxmanage_post = local.virtualbox_end
 
   # nothing is typed
   boot_wait = "-1s"
 
   cd_label = "cidata"
-  cd_files = [
-    "${local.work}/cidata/user-data",
-    "${local.work}/cidata/meta-data",
-    "${local.work}/cidata/network-config",
-  ]
+  cd_files = local.cidata_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user

@@ -5,8 +5,8 @@ variable "vmware_guest_os_type" {
 
 variable "vmware_hardware_version" {
   type        = string
-  default     = "13"
-  description = "13 is read by vSphere 6.5 and everything newer."
+  default     = "19"
+  description = "19 is the least that the plug-in makes; read by vSphere 7.0 U2, Workstation 16.2 and everything newer."
 }
 
 variable "vmware_http_bind_address" {
@@ -19,6 +19,10 @@ variable "machine" {
   type        = string
   default     = "base.vmx"
   description = "A powered-off machine with cloud-init, made from the base image's vmdk. For vmware-vmx."
+}
+
+locals {
+  vmware_export = ["--noImageFiles", "--noNvramFile", "--shaAlgorithm=SHA256"]
 }
 
 # The distribution's installer, unattended; exported as one OVA, for which ovftool must be installed.
@@ -34,7 +38,7 @@ source "vmware-iso" "installer" {
   disk_type_id      = "0"
   disk_adapter_type = "lsilogic"
   format            = "ova"
-  ovftool_options   = ["--noImageFiles", "--noNvramFile", "--shaAlgorithm=SHA256"]
+  ovftool_options   = local.vmware_export
 
   cpus                           = var.cpus
   memory                         = var.memory_mib
@@ -57,7 +61,7 @@ source "vmware-iso" "installer" {
   http_directory    = "${local.work}/installer"
   http_bind_address = var.vmware_http_bind_address
   cd_label          = var.installer_label
-  cd_files          = [for file in var.installer_files : "${local.work}/installer/${file}"]
+  cd_files          = local.installer_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user
@@ -75,7 +79,7 @@ source "vmware-vmx" "machine" {
   output_directory = "${local.output}/vmware-vmx-machine"
   source_path      = var.machine
   format           = "ova"
-  ovftool_options  = ["--noImageFiles", "--noNvramFile", "--shaAlgorithm=SHA256"]
+  ovftool_options  = local.vmware_export
 
   headless         = var.headless
   vnc_bind_address = "127.0.0.1"
@@ -94,11 +98,7 @@ source "vmware-vmx" "machine" {
   boot_wait = "-1s"
 
   cd_label = "cidata"
-  cd_files = [
-    "${local.work}/cidata/user-data",
-    "${local.work}/cidata/meta-data",
-    "${local.work}/cidata/network-config",
-  ]
+  cd_files = local.cidata_files
 
   communicator                 = "ssh"
   ssh_username                 = var.user

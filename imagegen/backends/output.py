@@ -162,6 +162,11 @@ class OutputFolder:
             os.close(self._root)
             self._root = -1
 
+    @property
+    def staging(self) -> Path:
+        """Where programs may make files of their own; it is gone after this run, or emptied by the next."""
+        return self.path / _STAGING
+
     # --- staging
     # -----------------------------------------------------------------------------------------------
 

@@ -19,15 +19,16 @@ from pathlib import Path
 from imagegen.backends.packer.versions import PackerStyle
 from tests.judges.tools import CACHE, Unavailable, unpack_package
 
-#: the newest of each that the Go module proxy serves in one piece
+#: Packer, its plug-ins as packer/plugins.pkr.hcl pins them, and a reader of HCL
 MODULES = {
     "packer": ("github.com/hashicorp/packer", "v1.16.0"),
     "googlecompute": ("github.com/hashicorp/packer-plugin-googlecompute", "v1.2.7"),
-    "qemu": ("github.com/hashicorp/packer-plugin-qemu", "v1.0.9"),
-    "virtualbox": ("github.com/hashicorp/packer-plugin-virtualbox", "v1.0.4"),
-    "vmware": ("github.com/hashicorp/packer-plugin-vmware", "v1.2.0"),
+    "qemu": ("github.com/hashicorp/packer-plugin-qemu", "v1.1.4"),
+    "virtualbox": ("github.com/hashicorp/packer-plugin-virtualbox", "v1.1.5"),
+    "vmware": ("github.com/vmware/packer-plugin-vmware", "v2.1.0"),
     "hcl2json": ("github.com/tmccombs/hcl2json", "v0.6.8"),
 }
+_PROGRAMS = ("packer", "hcl2json")
 HOME = CACHE / "packer-1.16.0"
 
 
@@ -59,9 +60,10 @@ def acquire_packer(style: PackerStyle) -> Packer:
     if style is PackerStyle.COMPAT:
         program = unpack_package("bookworm", "packer") / "usr/bin/packer"
         return Packer(style=style, program=program, env=quiet)
-    if not (HOME / "packer").exists():
+    if missing := [part for part in MODULES if not _has(part)]:
         raise Unavailable(
-            f"no current Packer in {HOME}; python -m tests.judges.packers builds it, in about twelve minutes"
+            f"no current {' and '.join(missing)} in {HOME}; python -m tests.judges.packers builds what is "
+            "missing, in up to twelve minutes"
         )
     return Packer(
         style=style, program=HOME / "packer", env=quiet | {"PACKER_PLUGIN_PATH": str(HOME / "plugins")}
@@ -80,26 +82,33 @@ def build_all(names: Iterable[str] = MODULES) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="packers-") as name:
         for part in names:
-            if part in ("packer", "hcl2json"):
-                if not (HOME / part).exists():
-                    _build(part, HOME / part, Path(name))
-            elif not any(HOME.glob(f"plugins/github.com/hashicorp/{part}/*")):
+            if _has(part):
+                continue
+            if part in _PROGRAMS:
+                _build(part, HOME / part, Path(name))
+            else:
                 program = Path(name) / f"packer-plugin-{part}"
                 _build(part, program, Path(name))
                 _install(part, program)
 
 
+def find_plugin(part: str) -> str:
+    """How required_plugins names the source of a plug-in."""
+    owner, _, name = MODULES[part][0].rpartition("/")
+    return f"{owner}/{name.removeprefix('packer-plugin-')}"
+
+
+def _has(part: str) -> bool:
+    if part in _PROGRAMS:
+        return (HOME / part).exists()
+    return any(HOME.glob(f"plugins/{find_plugin(part)}/packer-plugin-{part}_{MODULES[part][1]}_*_SHA256SUM"))
+
+
 def _build(part: str, program: Path, work: Path) -> None:
     module, version = MODULES[part]
     print(f"building {module}@{version}", flush=True)
-    found = subprocess.run(
-        ["go", "mod", "download", "-json", f"{module}@{version}"], check=True, capture_output=True, cwd=work
-    )
-    # their go.mod files replace modules, which `go install` refuses: so from a copy of the source
     source = work / part
-    shutil.copytree(json.loads(found.stdout)["Dir"], source)
-    for path in [source, *source.rglob("*")]:
-        path.chmod(path.stat().st_mode | 0o200)
+    _copy_source(module, version, source)
     # a plug-in that calls itself a development version cannot be installed
     flags = f"-s -w -X {module}/version.VersionPrerelease="
     partial = program.with_suffix(".partial")
@@ -113,9 +122,25 @@ def _build(part: str, program: Path, work: Path) -> None:
     shutil.rmtree(source)
 
 
+def _copy_source(module: str, version: str, source: Path) -> None:
+    """Their go.mod files replace modules, which `go install` refuses: so a copy of the source. Proxies do not
+    serve all of these versions.
+    """
+    found = subprocess.run(
+        ["go", "mod", "download", "-json", f"{module}@{version}"], capture_output=True, cwd=source.parent
+    )
+    if found.returncode != 0:
+        clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", version, f"https://{module}"]
+        subprocess.run([*clone, source], check=True)
+        return
+    shutil.copytree(json.loads(found.stdout)["Dir"], source)
+    for path in [source, *source.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
 def _install(part: str, program: Path) -> None:
     subprocess.run(
-        [HOME / "packer", "plugins", "install", "--path", program, f"github.com/hashicorp/{part}"],
+        [HOME / "packer", "plugins", "install", "--path", program, find_plugin(part)],
         check=True,
         env=os.environ | {"CHECKPOINT_DISABLE": "1", "PACKER_PLUGIN_PATH": str(HOME / "plugins")},
     )

@@ -19,15 +19,15 @@ from pathlib import Path
 from imagegen.backends.image.layers import default_layer_root, hash_inputs
 from imagegen.backends.output import OutputFolder
 from imagegen.backends.packer.folder import BUILDERS, PackerFolder
-from imagegen.backends.packer.versions import PackerStyle
-from imagegen.errors import ImagegenError, UsageError
+from imagegen.backends.packer.versions import CURRENT, OLD, PackerStyle, choose_style
+from imagegen.errors import ImagegenError, MissingToolError, UsageError
 from imagegen.fetch import FetchResult
 from imagegen.fetch.images import parse_reference
 from imagegen.kubernetes.releases import Part
 from imagegen.model.cluster import Target
 from imagegen.plan.parts import make_download
 from imagegen.progress import SILENT, Progress
-from imagegen.run import Background, Runner, Tool, require_tools
+from imagegen.run import Background, CommandError, Runner, Tool, ending_with_us, find_tool, require_tools
 
 TOOLS = (
     Tool(
@@ -97,14 +97,28 @@ def choose_builder(wanted: str | None, targets: Sequence[Target]) -> str:
 
 
 def read_style(runner: Runner) -> PackerStyle:
-    """Which Packer is installed, by what it says of itself."""
+    """Which Packer is installed, by what it says of itself.
+
+    Raises MissingToolError when there is none, or one that no build is written for.
+    """
     require_tools(TOOLS)
-    said = runner.run(["packer", "version"], env=_make_environment(), keep=_list_passed(), timeout=60).stdout
-    found = re.search(r"v(\d+)\.(\d+)", said)
+    done = runner.run(
+        ["packer", "version"], env=_make_environment(), keep=_list_passed(), timeout=60, check=False
+    )
+    found = re.search(r"Packer v(\d+)\.(\d+)\.(\d+)", done.stdout)
     if found is None:
-        raise ImagegenError(f"packer does not say its version: {said.strip()[:80]!r}")
-    is_old = (int(found[1]), int(found[2])) < (1, 7)
-    return PackerStyle.COMPAT if is_old else PackerStyle.CURRENT
+        raise MissingToolError(
+            f"{find_tool('packer')} is not HashiCorp's Packer: it does not say its version",
+            hint="cracklib has a program of this name, too; put Packer before it on PATH",
+        )
+    style = choose_style((int(found[1]), int(found[2]), int(found[3])))
+    if style is None:
+        raise MissingToolError(
+            f"Packer {'.'.join(found.groups())} is installed; wanted {'.'.join(map(str, OLD))} or, for the "
+            f"pinned plug-ins, {'.'.join(map(str, CURRENT))} or newer",
+            hint="install another, and put it first on PATH",
+        )
+    return style
 
 
 #: what Packer and its plug-ins may be told through the environment
@@ -164,23 +178,33 @@ def run_packer(
         runner.run(["sh", str(place / "new-key.sh"), str(work)], timeout=60)
         if style is PackerStyle.CURRENT:
             with progress.step("plug-ins of Packer"):
-                runner.run(
-                    ["packer", "init", str(place)], env=_make_environment(), keep=_list_passed(), timeout=900
-                )
-        with tempfile.TemporaryDirectory(dir=job.out, prefix=".imagegen-packer-") as made:
-            output = Path(made) / "output"
-            argv = _list_arguments(place, job, work, output)
-            with progress.step(f"{name} by {job.builder}"), _telling(place, work):
-                _watch(runner.start(argv, output=work / _LOG, env=_make_environment(), keep=_list_passed()))
-            if kind is None:
-                kept = _keep_manifest(output, place)
-                return PackerResult(roles=name, path=None, size_bytes=0, manifest=kept)
-            path = f"images/{job.cluster}-{name}.{kind}"
-            inputs = hash_inputs({"packer": job.builder, "files": _digest_files(build)})
-            with folder.make_file(path, inputs=inputs) as target:
-                _find_image(output, kind).rename(target)
+                _bring_plugins(runner, place)
+        # in the staging folder: whatever ends us, nothing of it stays
+        output = folder.staging.absolute() / "packer"
+        argv = [*ending_with_us("TERM"), *_list_arguments(place, job, work, output)]
+        with progress.step(f"{name} by {job.builder}"), _telling(place, work):
+            _watch(runner.start(argv, output=work / _LOG, env=_make_environment(), keep=_list_passed()))
+            image = None if kind is None else _find_image(output, kind)
+        if image is None:
+            kept = _keep_manifest(output, place)
+            return PackerResult(roles=name, path=None, size_bytes=0, manifest=kept)
+        path = f"images/{job.cluster}-{name}.{kind}"
+        inputs = hash_inputs({"packer": job.builder, "files": _digest_files(build)})
+        with folder.make_file(path, inputs=inputs) as target:
+            image.rename(target)
         folder.commit(lambda path: False)
     return PackerResult(roles=name, path=path, size_bytes=(job.out / path).stat().st_size)
+
+
+def _bring_plugins(runner: Runner, place: Path) -> None:
+    """What is installed in the pinned version is not downloaded again."""
+    try:
+        runner.run(["packer", "init", str(place)], env=_make_environment(), keep=_list_passed(), timeout=900)
+    except CommandError as error:
+        raise ImagegenError(
+            f"Packer has not got its plug-ins: {error}",
+            hint=f"see {place / 'plugins.pkr.hcl'}; 'packer plugins install --path FILE' needs no network",
+        ) from error
 
 
 def _watch(packer: Background) -> None:
@@ -208,6 +232,8 @@ def _private_folder() -> Iterator[Path]:
 
 def _list_arguments(place: Path, job: PackerJob, work: Path, output: Path) -> list[str]:
     argv = ["packer", "build", "-color=false", "-timestamp-ui", f"-only=*.{job.builder}"]
+    if _RESULTS[job.builder.partition(".")[0]] is not None:
+        argv += ["-except=compress"]  # images are as those of a direct build
     values = {
         "work": str(work),
         "output": str(output),

@@ -12,9 +12,21 @@ class PackerStyle(enum.StrEnum):
     COMPAT = "compat"
 
 
+#: the old one, and the first that finds the plug-ins which plugins.pkr.hcl pins
+OLD = (1, 6, 6)
+CURRENT = (1, 14, 0)
+
+
+def choose_style(version: tuple[int, int, int]) -> PackerStyle | None:
+    """What a build is written like for this Packer, or None when there is none for it."""
+    if version >= CURRENT:
+        return PackerStyle.CURRENT
+    return PackerStyle.COMPAT if OLD <= version < (1, 7, 0) else None
+
+
 #: attributes that Packer 1.6.6 does not know: file → the lines' first words
 _NEWER = {
-    "googlecompute.pkr.hcl": ("image_guest_os_features",),
+    "googlecompute.pkr.hcl": ("access_token", "image_guest_os_features"),
 }
 
 

@@ -18,11 +18,12 @@ from imagegen.backends.packer.payload import LEFTOVERS
 from imagegen.backends.packer.prose import quote_hcl, render_prose
 from imagegen.backends.packer.seeds import KEY, lower_seeds
 from imagegen.backends.packer.systems import SYSTEMS, Installer
-from imagegen.backends.packer.versions import PackerStyle
+from imagegen.backends.packer.versions import CURRENT, PackerStyle, choose_style
 from imagegen.cli.examples import example_file
 from imagegen.model.cluster import OperatingSystem, Target
 from imagegen.resources import find_resource
 from tests.goldens import check_golden
+from tests.judges.packers import MODULES, find_plugin
 from tests.plan.plans import make_plan, try_plan, write_cluster
 
 
@@ -66,6 +67,52 @@ def test_every_variable_has_a_value_or_a_default(files: dict[str, bytes]) -> Non
     }
 
 
+def test_what_opens_an_account_is_sensitive_and_comes_from_outside() -> None:
+    """Packer masks such values. The rest are paths, sizes and names; the key of the build is a path."""
+    sensitive, names = set(), set()
+    for path in find_resource("packer").glob("*.pkr.hcl"):
+        for block in hcl2.loads(path.read_text()).get("variable", ()):
+            for quoted, entry in block.items():
+                name = quoted.strip('"')
+                names.add(name)
+                if entry.get("sensitive"):
+                    sensitive.add(name)
+                    assert entry["default"].strip('"') == "", f"{name} has a value in HCL"
+    assert sensitive == {"gce_account_file", "gce_access_token"}
+    suspicious = re.compile("token|secret|password|credential|account|user_data")
+    assert {name for name in names if suspicious.search(name)} == sensitive
+
+
+def test_every_plugin_is_pinned_to_the_one_that_judges() -> None:
+    required = hcl2.loads(find_resource("packer", "plugins.pkr.hcl").read_text())["packer"][0]
+    pins = {
+        name: (entry["source"].strip('"'), entry["version"].strip('"'))
+        for name, entry in required["required_plugins"][0].items()
+        if isinstance(entry, dict)
+    }
+    builders = {
+        builder.partition(".")[0].partition("-")[0] for several in BUILDERS.values() for builder in several
+    }
+    assert pins == {part: (find_plugin(part), f"= {MODULES[part][1].removeprefix('v')}") for part in builders}
+    first = ".".join(map(str, CURRENT))
+    assert required["required_version"].strip('"') == f">= {first}"
+
+
+@pytest.mark.parametrize(
+    ("version", "style"),
+    [
+        ((1, 6, 5), None),
+        ((1, 6, 6), PackerStyle.COMPAT),
+        ((1, 7, 0), None),
+        ((1, 13, 9), None),
+        ((1, 14, 0), PackerStyle.CURRENT),
+        ((2, 0, 0), PackerStyle.CURRENT),
+    ],
+)
+def test_which_packer_is_served(version: tuple[int, int, int], style: PackerStyle | None) -> None:
+    assert choose_style(version) is style
+
+
 def test_nothing_of_a_build_is_secret_or_a_password(files: dict[str, bytes]) -> None:
     for path, body in files.items():
         assert b"PRIVATE KEY" not in body, path
@@ -77,7 +124,8 @@ def test_nothing_of_a_build_is_secret_or_a_password(files: dict[str, bytes]) -> 
 
 def test_listeners_are_on_the_loopback(files: dict[str, bytes]) -> None:
     text = files["qemu.pkr.hcl"].decode()
-    assert text.count("hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22") == text.count('source "qemu"') == 2
+    assert text.count("hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22") == text.count("hostfwd=") == 1
+    assert text.count("= local.qemu_arguments\n") == text.count('source "qemu"') == 2
     assert text.count('vnc_bind_address = "127.0.0.1"') == 2
     assert text.count("http_bind_address = var.qemu_http_bind_address") == 1
 
@@ -92,7 +140,10 @@ def test_the_old_packer_gets_no_plugins_and_no_newer_attributes(tmp_path: Path) 
     gone = set(new["googlecompute.pkr.hcl"].decode().splitlines()) - set(
         old["googlecompute.pkr.hcl"].decode().splitlines()
     )
-    assert [line.split() for line in gone] == [["image_guest_os_features", "=", "var.gce_guest_os_features"]]
+    assert sorted(line.split() for line in gone) == [
+        ["access_token", "=", "var.gce_access_token"],
+        ["image_guest_os_features", "=", "var.gce_guest_os_features"],
+    ]
 
 
 @pytest.mark.parametrize("os", list(OperatingSystem))
