@@ -1,7 +1,8 @@
 """``python -m rundemo FOLDER``: the quickstart cluster, running on this machine, from nothing.
 
 Finds out where the parts can come from: a mirror that is there, the official release sites, or a mirror that
-is built from source; takes the newest Kubernetes that can be had.
+is built from source; takes the newest Kubernetes that can be had, and where that is Debian's alone, a cluster
+that does with what Debian has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import urllib3
@@ -23,8 +25,22 @@ _PROBE_SECONDS = 4.0
 _MIRROR = Path.home() / ".cache" / "imagegen" / "mirror"
 _VERSION = re.compile(r"(?m)^(kubernetes:\n(?:[ #].*\n)*?  version:) (\S+)")
 
+QUICKSTART = "quickstart"
+#: the same nodes, without what Debian does not have
+DEBIAN_ONLY = "debian-only"
+_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
 #: where parts come from: the options of imagegen that say so
 Source = list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A cluster and a place to fetch its parts from."""
+
+    version: str
+    source: Source
+    example: str = QUICKSTART
 
 
 def main() -> int:
@@ -33,7 +49,7 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     cluster = folder / "cluster.yaml"
     if not cluster.exists():
-        imagegen("new", str(folder), "--example", "quickstart", "--quiet")
+        imagegen("new", str(folder), "--example", QUICKSTART, "--quiet")
     source = find_source(cluster)
     if source is None:
         say("no parts can be had: neither from the release sites nor from source")
@@ -43,14 +59,17 @@ def main() -> int:
 
 def find_source(cluster: Path) -> Source | None:
     """The first place that has everything that the cluster needs."""
-    for version, source in list_sources(cluster):
-        set_version(cluster, version)
-        if imagegen("fetch", str(cluster), *source, "--quiet", check=False, stdout=subprocess.DEVNULL) == 0:
-            return source
+    for attempt in list_attempts(cluster):
+        if attempt.example != QUICKSTART and not choose_example(cluster, attempt.example):
+            continue
+        set_version(cluster, attempt.version)
+        words = ["fetch", str(cluster), *attempt.source, "--quiet"]
+        if imagegen(*words, check=False, stdout=subprocess.DEVNULL) == 0:
+            return attempt.source
     return None
 
 
-def list_sources(cluster: Path) -> Iterator[tuple[str, Source]]:
+def list_attempts(cluster: Path) -> Iterator[Attempt]:
     """Versions of Kubernetes with a place to fetch them from, best first; later ones take longer to make."""
     from mirror.debian_kubernetes import VERSION as DEBIAN_VERSION
     from mirror.recipe import KUBERNETES_VERSIONS
@@ -58,18 +77,39 @@ def list_sources(cluster: Path) -> Iterator[tuple[str, Source]]:
     wanted = read_version(cluster)
     own = os.environ.get("IMAGEGEN_MIRROR")
     if own:
-        yield wanted, ["--mirror", own]
+        yield Attempt(version=wanted, source=["--mirror", own])
         return
+    built = ["--mirror", str(_MIRROR), "--offline"]
     if has_mirror(wanted):
-        yield wanted, ["--mirror", str(_MIRROR), "--offline"]
+        yield Attempt(version=wanted, source=built)
     if all(probe_sites()):
         say("the release sites are in reach")
-        yield wanted, []
+        yield Attempt(version=wanted, source=[])
     for version in dict.fromkeys([wanted, *KUBERNETES_VERSIONS[:1], DEBIAN_VERSION]):
         if version in (*KUBERNETES_VERSIONS, DEBIAN_VERSION):
             say(f"building Kubernetes {version} and its companions from source; the first time takes long")
             build_mirror(version)
-            yield version, ["--mirror", str(_MIRROR), "--offline"]
+            yield Attempt(version=version, source=built)
+    yield Attempt(version=DEBIAN_VERSION, source=built, example=DEBIAN_ONLY)
+
+
+def choose_example(cluster: Path, name: str) -> bool:
+    """Take another example for the demo's cluster, unless somebody has changed the file; whether it is that
+    example now.
+    """
+    text = _blank_version(cluster.read_text(encoding="utf-8"))
+    other = (_EXAMPLES / name / "cluster.yaml").read_text(encoding="utf-8")
+    if text != _blank_version(other):
+        if text != _blank_version((_EXAMPLES / QUICKSTART / "cluster.yaml").read_text(encoding="utf-8")):
+            say(f"{cluster} is yours and stays; the example {name} needs less: imagegen new --example {name}")
+            return False
+        say(f"{cluster}: the example {name}, because parts of {QUICKSTART} cannot be had")
+        cluster.write_text(other, encoding="utf-8")
+    return True
+
+
+def _blank_version(text: str) -> str:
+    return _VERSION.sub(r"\1", text)
 
 
 def has_mirror(version: str) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagegen.run import Runner
@@ -56,6 +56,9 @@ class GoBuilder:
     runner: Runner
     work: Path
     jobs: int = 2
+    #: why no module can be had, as the first answer said; empty as long as some can
+    out_of_reach: list[str] = field(default_factory=list)
+    downloaded: set[str] = field(default_factory=set)
 
     @property
     def build_cache(self) -> Path:
@@ -71,6 +74,8 @@ class GoBuilder:
         """The unpacked source of a module; raises Unavailable."""
         if shutil.which("go") is None:
             raise Unavailable("go is not installed (https://go.dev/doc/install, 1.26 or newer)")
+        if self.out_of_reach:
+            raise Unavailable(f"Go modules are out of reach: {self.out_of_reach[0]}")
         done = self.runner.run(
             ["go", "mod", "download", "-json", str(module)],
             cwd=self._folder("download"),
@@ -78,7 +83,11 @@ class GoBuilder:
             check=False,
         )
         if done.returncode != 0:
-            raise Unavailable(f"{module}: {read_go_error(done.stdout, done.stderr)}")
+            reason = read_go_error(done.stdout, done.stderr)
+            if not self.downloaded and _is_about_the_way(reason):
+                self.out_of_reach.append(reason)
+            raise Unavailable(f"{module}: {reason}")
+        self.downloaded.add(str(module))
         return Path(json.loads(done.stdout)["Dir"])
 
     def build(self, program: GoProgram, target: Path, env: Mapping[str, str] | None = None) -> None:
@@ -151,6 +160,12 @@ class GoBuilder:
             "GOCACHE": str(self.build_cache),
             "GOMODCACHE": str(self.work / "go-mod"),
         }
+
+
+def _is_about_the_way(reason: str) -> bool:
+    """Whether go could not ask at all; asking for the next module would only take as long again."""
+    signs = ("GOPROXY=off", "dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake")
+    return any(sign in reason for sign in signs)
 
 
 def render_scratch_module(

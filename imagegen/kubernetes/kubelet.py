@@ -11,7 +11,7 @@ from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.gates import Gates, State
 from imagegen.kubernetes.releases import load_releases
 from imagegen.kubernetes.tls import cipher_suites, minimum, needs_cipher_suites
-from imagegen.model.cluster import Cluster, Layout, Role, Runtime
+from imagegen.model.cluster import Cluster, ClusterDns, Layout, Role, Runtime
 from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
 
@@ -125,7 +125,7 @@ def _fields_as_flags(config: Mapping[str, Any], gates: Gates) -> dict[str, str]:
         "authorization-mode": config["authorization"]["mode"],
         "cgroup-driver": config["cgroupDriver"],
         "client-ca-file": authentication["x509"]["clientCAFile"],
-        "cluster-dns": ",".join(config["clusterDNS"]),
+        "cluster-dns": ",".join(config.get("clusterDNS", ())),
         "cluster-domain": config["clusterDomain"],
         "event-qps": str(config["eventRecordQPS"]),
         "image-gc-high-threshold": str(config["imageGCHighThresholdPercent"]),
@@ -137,6 +137,11 @@ def _fields_as_flags(config: Mapping[str, Any], gates: Gates) -> dict[str, str]:
         "feature-gates": ",".join(f"{name}={str(on).lower()}" for name, on in features.items()),
     }
     return gates.keep_known(COMPONENT, {name: value for name, value in flags.items() if value})
+
+
+def _cluster_dns(cluster: Cluster) -> dict[str, list[str]]:
+    network = cluster.network
+    return {} if network.cluster_dns is ClusterDns.NONE else {"clusterDNS": [str(network.dns)]}
 
 
 def kubelet_config(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WORKER) -> Mapping[str, Any]:
@@ -151,7 +156,7 @@ def kubelet_config(cluster: Cluster, gates: Gates, roles: tuple[Role, ...] = WOR
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "systemd",
-        "clusterDNS": [str(cluster.network.dns)],
+        **_cluster_dns(cluster),
         "clusterDomain": cluster.network.domain,
         "eventRecordQPS": 50,
         "imageGCHighThresholdPercent": 85,

@@ -53,6 +53,19 @@ class NodeDns(enum.StrEnum):
     LB = "lb"
 
 
+class ClusterDns(enum.StrEnum):
+    """Who answers for the names of services."""
+
+    COREDNS = "coredns"
+    NONE = "none"
+
+
+class NodeTool(enum.StrEnum):
+    """Programs that no service needs, for people who look around on a node."""
+
+    CRICTL = "crictl"
+
+
 class Addon(enum.StrEnum):
     METRICS_SERVER = "metrics-server"
     SAMPLE = "sample"
@@ -160,6 +173,7 @@ class Network:
     #: addresses or DNS names; empty means the distribution's own servers
     ntp_servers: tuple[str, ...] = ()
     node_dns: NodeDns = NodeDns.NONE
+    cluster_dns: ClusterDns = ClusterDns.COREDNS
 
     @property
     def api_service(self) -> IPv4Address:
@@ -206,6 +220,8 @@ class Image:
     #: Debian or Ubuntu archive snapshot as ``YYYYMMDDTHHMMSSZ``, or None for the archive of today
     snapshot: str | None
     packages: tuple[str, ...]
+    #: in declaration order of ``NodeTool``
+    tools: tuple[NodeTool, ...] = (NodeTool.CRICTL,)
     #: of the machine that an appliance archive describes; None: what its roles need
     cpus: int | None = None
     memory_mib: int | None = None

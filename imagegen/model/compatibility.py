@@ -10,6 +10,7 @@ from imagegen.diagnostics import Severity, register_code
 from imagegen.model.cluster import (
     BootstrapMethod,
     CertificateSet,
+    ClusterDns,
     Cni,
     KeyAlgorithm,
     Layout,
@@ -79,6 +80,15 @@ class PairRule:
 
 
 PAIR_RULES: tuple[PairRule, ...] = (
+    PairRule(
+        at="network.cluster_dns",
+        when={
+            "network.cluster_dns": frozenset({ClusterDns.NONE}),
+            "kubernetes.layout": frozenset({Layout.KUBEADM}),
+        },
+        message="kubeadm installs CoreDNS itself, got cluster_dns none",
+        hint="use another layout, or leave cluster_dns out",
+    ),
     PairRule(
         at="runtime",
         when={"runtime": frozenset({Runtime.DOCKER})},

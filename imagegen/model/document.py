@@ -16,6 +16,7 @@ from imagegen.model.cluster import (
     Addon,
     BootstrapMethod,
     CertificateSet,
+    ClusterDns,
     Cni,
     DiskFormat,
     Endpoint,
@@ -25,6 +26,7 @@ from imagegen.model.cluster import (
     KeyAlgorithm,
     Layout,
     NodeDns,
+    NodeTool,
     OperatingSystem,
     ProxyMode,
     Role,
@@ -153,6 +155,12 @@ class NetworkSection(Section):
         "The service address of the cluster's DNS. Default: the tenth address of `services`.",
         default=None,
         examples=["10.32.0.10"],
+    )
+    cluster_dns: Annotated[ClusterDns, choice_of(ClusterDns)] = _key(
+        "Who answers for the names of services: CoreDNS, or nobody; pods then resolve names as their node "
+        "does.",
+        default=ClusterDns.COREDNS,
+        spelt="coredns",
     )
     domain: Annotated[str, DOMAIN] = _key(
         "The DNS domain of the cluster.", default="cluster.local", spelt="cluster.local"
@@ -287,6 +295,11 @@ class ImageSection(Section):
         "Take packages from the distribution's archive as it was at this time. Default: as it is today.",
         default=None,
         examples=["20261101T000000Z"],
+    )
+    tools: tuple[Annotated[NodeTool, choice_of(NodeTool)], ...] = _key(
+        "Programs for people who look around on nodes with pods; nothing of the cluster needs them.",
+        default=(NodeTool.CRICTL,),
+        spelt=["crictl"],
     )
     packages: tuple[Annotated[str, PACKAGE], ...] = _key(
         "Further packages of the distribution, for every image.", default=(), spelt=[], examples=[["tcpdump"]]

@@ -15,6 +15,7 @@ from imagegen.model.cluster import (
     Kubernetes,
     Network,
     Node,
+    NodeTool,
     OperatingSystem,
     PkiPolicy,
     ProxyMode,
@@ -90,6 +91,7 @@ def resolve_cluster(draft: Draft, file: str, profile_dirs: tuple[str, ...]) -> R
             formats=image.formats,
             snapshot=image.snapshot,
             packages=image.packages,
+            tools=tuple(tool for tool in NodeTool if tool in image.tools),
             cpus=image.cpus,
             memory_mib=image.memory,
         ),
@@ -151,6 +153,7 @@ def _resolve_network(document: ClusterFile, nodes: tuple[Node, ...]) -> tuple[Ne
         node_cidr_mask_size=wanted.node_cidr_mask_size,
         ntp_servers=wanted.ntp_servers,
         node_dns=wanted.node_dns,
+        cluster_dns=wanted.cluster_dns,
     )
     return network, tuple(moved)
 

@@ -12,7 +12,7 @@ import pytest
 from mirror.build import Workshop, list_parts
 from mirror.debian import find_archive
 from mirror.debian_kubernetes import BINARIES, find_upstream_version
-from mirror.gomodules import GoModule, Unavailable, read_go_error, render_scratch_module
+from mirror.gomodules import GoBuilder, GoModule, Unavailable, read_go_error, render_scratch_module
 from mirror.layout import Mirror, pack_part
 from mirror.recipe import KUBERNETES_VERSIONS, find_recipe
 from mirror.selection import EXAMPLE, is_from_debian, select
@@ -21,6 +21,7 @@ from imagegen.fetch import Lock
 from imagegen.fetch.engine import fetch_downloads
 from imagegen.kubernetes.releases import KUBERNETES_PARTS, Part, known_minors, known_parts
 from imagegen.plan.parts import make_download
+from imagegen.run import Runner
 
 PARTS = list_parts(KUBERNETES_VERSIONS)
 
@@ -195,6 +196,25 @@ DESCRIBED = {
         {"Old": {"Path": "go.etcd.io/etcd"}, "New": {"Path": "./FORBIDDEN_DEPENDENCY"}},
     ],
 }
+
+
+def test_debian_alone_has_what_the_example_needs() -> None:
+    wanted = select("all", clusters=[EXAMPLE.parents[1] / "debian-only" / "cluster.yaml"])
+    assert [part.name for part in wanted.parts.values() if not is_from_debian(part)] == []
+    assert {name for name, _ in wanted.images.values()} == {"pause"}
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+def test_without_a_way_to_go_modules_only_the_first_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOPROXY", "off")
+    builder = GoBuilder(runner=Runner(), work=tmp_path)
+    with pytest.raises(Unavailable, match=r"^example\.com/a@v1\.0\.0: "):
+        builder.download(GoModule(path="example.com/a", version="v1.0.0"))
+    with pytest.raises(Unavailable, match=r"out of reach: .*GOPROXY=off"):
+        builder.download(GoModule(path="example.com/b", version="v1.0.0"))
 
 
 def test_scratch_module_resolves_staging_by_version() -> None:

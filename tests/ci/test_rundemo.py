@@ -46,7 +46,9 @@ def test_a_mirror_of_ones_own_is_the_only_source(
 ) -> None:
     monkeypatch.setenv("IMAGEGEN_MIRROR", "/media/mirror")
     wanted = rundemo.read_version(cluster)
-    assert list(rundemo.list_sources(cluster)) == [(wanted, ["--mirror", "/media/mirror"])]
+    assert list(rundemo.list_attempts(cluster)) == [
+        rundemo.Attempt(version=wanted, source=["--mirror", "/media/mirror"])
+    ]
     assert built == []
 
 
@@ -56,10 +58,8 @@ def test_a_mirror_that_is_there_comes_first_and_builds_nothing(
     wanted = rundemo.read_version(cluster)
     (tmp_path / "mirror" / "dl.k8s.io" / "release" / f"v{wanted}").mkdir(parents=True)
     monkeypatch.setattr(rundemo, "probe_sites", lambda: pytest.fail("nobody needs to be asked"))
-    assert next(rundemo.list_sources(cluster)) == (
-        wanted,
-        ["--mirror", str(tmp_path / "mirror"), "--offline"],
-    )
+    source = ["--mirror", str(tmp_path / "mirror"), "--offline"]
+    assert next(rundemo.list_attempts(cluster)) == rundemo.Attempt(version=wanted, source=source)
     assert built == []
 
 
@@ -67,7 +67,8 @@ def test_release_sites_in_reach_come_before_building(
     cluster: Path, monkeypatch: pytest.MonkeyPatch, built: list[str]
 ) -> None:
     _reach(monkeypatch, True)
-    assert next(rundemo.list_sources(cluster)) == (rundemo.read_version(cluster), [])
+    wanted = rundemo.read_version(cluster)
+    assert next(rundemo.list_attempts(cluster)) == rundemo.Attempt(version=wanted, source=[])
     assert built == []
 
 
@@ -75,9 +76,11 @@ def test_without_sites_current_versions_are_built_and_debians_last(
     cluster: Path, monkeypatch: pytest.MonkeyPatch, built: list[str]
 ) -> None:
     _reach(monkeypatch, False)
-    versions = [version for version, _ in rundemo.list_sources(cluster)]
+    attempts = list(rundemo.list_attempts(cluster))
+    versions = [attempt.version for attempt in attempts[:-1]]
     assert versions == built
     assert versions[-1] == DEBIAN_VERSION
+    assert (attempts[-1].version, attempts[-1].example) == (DEBIAN_VERSION, "debian-only")
     assert KUBERNETES_VERSIONS[0] in versions
 
 
@@ -95,3 +98,35 @@ def test_the_first_source_with_everything_is_taken(
     assert rundemo.find_source(cluster) == ["--mirror", str(rundemo._MIRROR), "--offline"]
     assert rundemo.read_version(cluster) == DEBIAN_VERSION
     assert asked == built
+
+
+def _answer(monkeypatch: pytest.MonkeyPatch, cluster: Path) -> None:
+    """The mirror has what Debian has, and no more."""
+
+    def imagegen(*_: str, **__: object) -> int:
+        text = cluster.read_text()
+        return 0 if "cluster_dns: none" in text and "tools: []" in text and "cni: bridge" in text else 1
+
+    monkeypatch.setattr(rundemo, "imagegen", imagegen)
+
+
+def test_with_debian_alone_the_demo_does_with_what_debian_has(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, built: list[str]
+) -> None:
+    _reach(monkeypatch, False)
+    _answer(monkeypatch, cluster)
+    assert rundemo.find_source(cluster) == ["--mirror", str(rundemo._MIRROR), "--offline"]
+    assert cluster.read_bytes() == find_resource("examples", "debian-only", "cluster.yaml").read_bytes()
+
+
+def test_a_cluster_file_that_somebody_changed_is_not_replaced(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, built: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _reach(monkeypatch, False)
+    _answer(monkeypatch, cluster)
+    version = rundemo.read_version(cluster)
+    changed = cluster.read_text().replace("name: quickstart", "name: mine")
+    cluster.write_text(changed)
+    assert rundemo.find_source(cluster) is None
+    assert cluster.read_text() == changed.replace(version, DEBIAN_VERSION)
+    assert "is yours and stays" in capsys.readouterr().err

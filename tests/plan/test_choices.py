@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from imagegen.backends.material import check_ref
+from imagegen.diagnostics import Report
+from imagegen.model.load import load_cluster
 from imagegen.plan.items import Content, File, Item, Ref, Unit
 from imagegen.plan.plan import Plan
 from tests.goldens import check_golden
@@ -88,3 +90,42 @@ def test_what_the_choice_changes(tmp_path: Path, name: str) -> None:
         make_text(tmp_path / "beside", beside), make_text(tmp_path / "choice", choice), "without", "with", n=0
     )
     check_golden(f"choices/{name}.diff", "".join("@@\n" if line.startswith("@@") else line for line in lines))
+
+
+def _change(tmp_path: Path, choice: dict[str, str]) -> tuple[set[str], set[str]]:
+    """What the choice takes away, and what it adds."""
+    before, after = set(make_text(tmp_path / "beside", {})), set(make_text(tmp_path / "choice", choice))
+    return before - after, after - before
+
+
+def test_without_cluster_dns_nothing_of_coredns_is_left(tmp_path: Path) -> None:
+    gone, new = _change(tmp_path, {"network": "cluster_dns: none"})
+    assert new == set()
+    assert all("coredns" in line or "kubelet.yaml" in line for line in gone)
+    assert any(line.startswith("worker: bake image registry.k8s.io/coredns/") for line in gone)
+    assert {line for line in gone if "kubelet.yaml" in line} == {
+        "worker: /etc/kubernetes/kubelet.yaml: clusterDNS:\n",
+        "worker: /etc/kubernetes/kubelet.yaml: - '10.32.0.10'\n",
+    }
+
+
+def test_without_tools_nobody_needs_crictl(tmp_path: Path) -> None:
+    gone, new = _change(tmp_path, {"more": "image: {tools: []}\n"})
+    assert new == set()
+    assert gone
+    assert all("crictl" in line for line in gone)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"network": "cluster_dns: none", "more": "addons: [sample]\n"}, "is made of CoreDNS"),
+        ({"network": "cluster_dns: none", "version": "1.36.4, layout: kubeadm"}, "kubeadm installs CoreDNS"),
+        ({"more": "image: {tools: []}\n", "version": "1.36.4, layout: kubeadm"}, "through crictl"),
+    ],
+)
+def test_what_needs_it_is_refused_without(tmp_path: Path, choice: dict[str, str], words: str) -> None:
+    report = Report()
+    load_cluster(write_cluster(tmp_path, QUICKSTART, **choice), report)
+    assert report.has_errors
+    assert words in report.render_text()

@@ -9,11 +9,14 @@ from imagegen.diagnostics import Severity, register_code
 from imagegen.model.cluster import (
     Addon,
     Cluster,
+    ClusterDns,
     Cni,
     DiskFormat,
     ImageMode,
     ImagePki,
+    Layout,
     NodeDns,
+    NodeTool,
     Role,
     Target,
 )
@@ -60,6 +63,7 @@ def choices_of(cluster: Cluster) -> dict[str, StrEnum]:
         "network.cni": cluster.network.cni,
         "network.proxy": cluster.network.proxy,
         "network.node_dns": cluster.network.node_dns,
+        "network.cluster_dns": cluster.network.cluster_dns,
         "runtime": cluster.runtime,
         "pki.key": cluster.pki.key,
         "pki.certificates": cluster.pki.certificates,
@@ -93,6 +97,15 @@ def check_choices(review: Review) -> None:
     _check_baked(review)
     _check_node_dns(review)
     _check_addons(review)
+    _check_tools(review)
+
+
+def _check_tools(review: Review) -> None:
+    cluster = review.cluster
+    if cluster.kubernetes.layout is Layout.KUBEADM and NodeTool.CRICTL not in cluster.image.tools:
+        message = "kubeadm asks the container runtime through crictl, got tools without it"
+        hint = "add crictl to tools, or leave tools out"
+        review.error(IMPOSSIBLE_PAIR, message, "image.tools", hint=hint, also=["kubernetes.layout"])
 
 
 def _check_node_dns(review: Review) -> None:
@@ -119,6 +132,10 @@ def _check_addons(review: Review) -> None:
         if addon is Addon.SAMPLE and cluster.network.cni is Cni.LOOPBACK:
             message = "the sample application needs a pod network, got cni loopback"
             review.error(IMPOSSIBLE_PAIR, message, place, hint="use cni: flannel", also=["network.cni"])
+        if addon is Addon.SAMPLE and cluster.network.cluster_dns is ClusterDns.NONE:
+            message = "the sample application is made of CoreDNS, got cluster_dns none"
+            hint = "leave cluster_dns out"
+            review.error(IMPOSSIBLE_PAIR, message, place, hint=hint, also=["network.cluster_dns"])
 
 
 def _check_size(review: Review) -> None:
@@ -167,6 +184,7 @@ def _lists(cluster: Cluster) -> Iterable[tuple[str, tuple[object, ...]]]:
     yield "image.firmware", cluster.image.firmware
     yield "image.formats", cluster.image.formats
     yield "image.packages", cluster.image.packages
+    yield "image.tools", cluster.image.tools
     yield "network.nameservers", cluster.network.nameservers
     yield "network.ntp_servers", cluster.network.ntp_servers
 

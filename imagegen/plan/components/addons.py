@@ -16,7 +16,7 @@ from imagegen.kubernetes.manifests.fit import fit_objects
 from imagegen.kubernetes.manifests.flannel import flannel
 from imagegen.kubernetes.manifests.objects import Manifest
 from imagegen.kubernetes.manifests.sample import sample
-from imagegen.model.cluster import Addon, Cni, Layout, Node, ProxyMode, Role
+from imagegen.model.cluster import Addon, ClusterDns, Cni, Layout, Node, ProxyMode, Role
 from imagegen.pki import spec
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import ADDONS
@@ -35,7 +35,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     cluster = ctx.cluster
     items: list[Item] = []
     # With loopback alone no pod gets an address, so DNS pods would never be ready.
-    if cluster.network.cni is not Cni.LOOPBACK:
+    if cluster.network.cni is not Cni.LOOPBACK and cluster.network.cluster_dns is ClusterDns.COREDNS:
         items += _plan_coredns(ctx, roles)
     if cluster.network.cni is Cni.FLANNEL:
         items += _plan_flannel(ctx, roles)

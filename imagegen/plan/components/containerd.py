@@ -5,7 +5,7 @@ from __future__ import annotations
 from imagegen.kubernetes import containerd
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.units import Daemon, emit_daemon_unit
-from imagegen.model.cluster import Node, Role, Runtime
+from imagegen.model.cluster import Node, NodeTool, Role, Runtime
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Binary,
@@ -22,13 +22,8 @@ from imagegen.plan.items import (
 _WHERE = "component containerd"
 _NOTHING = Fragment()
 
-#: executable → (part of the catalogue, path)
-_EXECUTABLES = {
-    "containerd": ("containerd", "/usr/local/bin/containerd"),
-    "containerd-shim-runc-v2": ("containerd", "/usr/local/bin/containerd-shim-runc-v2"),
-    "ctr": ("containerd", "/usr/local/bin/ctr"),
-    "crictl": ("crictl", "/usr/local/bin/crictl"),
-}
+#: executables of the part containerd
+_EXECUTABLES = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
@@ -39,6 +34,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
         (
             *_plan_binaries(ctx),
             *_plan_directories(),
+            *(_plan_crictl(ctx) if NodeTool.CRICTL in ctx.cluster.image.tools else ()),
             ContainerImage(
                 phase=Phase.BAKE,
                 origin=Origin(_WHERE, reason="holds the namespaces of every pod"),
@@ -51,12 +47,6 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 ),
                 path=containerd.CONFIG,
                 content=(containerd.containerd_config(ctx.gates, pause),),
-            ),
-            File(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="crictl finds containerd without flags"),
-                path=containerd.CRICTL_CONFIG,
-                content=(containerd.crictl_config(),),
             ),
             Unit(
                 phase=Phase.BAKE,
@@ -74,24 +64,35 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
 
 def _plan_binaries(ctx: Context) -> list[Item]:
     origin = Origin(_WHERE, reason="runs containers")
-    items: list[Item] = []
-    for name, (part_name, path) in _EXECUTABLES.items():
-        part = ctx.releases.part(part_name)
-        items.append(
-            Binary(
-                phase=Phase.BAKE,
-                origin=origin,
-                path=path,
-                part=part.name,
-                version=part.version,
-                member=part.member(name),
-            )
-        )
     runc = ctx.releases.part("runc")
-    items.append(
-        Binary(phase=Phase.BAKE, origin=origin, path=containerd.RUNC, part=runc.name, version=runc.version)
+    return [
+        *(_plan_binary(ctx, origin, "containerd", name) for name in _EXECUTABLES),
+        Binary(phase=Phase.BAKE, origin=origin, path=containerd.RUNC, part=runc.name, version=runc.version),
+    ]
+
+
+def _plan_crictl(ctx: Context) -> list[Item]:
+    return [
+        _plan_binary(ctx, Origin(_WHERE, reason="image.tools has crictl"), "crictl", "crictl"),
+        File(
+            phase=Phase.BAKE,
+            origin=Origin(_WHERE, reason="crictl finds containerd without flags"),
+            path=containerd.CRICTL_CONFIG,
+            content=(containerd.crictl_config(),),
+        ),
+    ]
+
+
+def _plan_binary(ctx: Context, origin: Origin, part_name: str, name: str) -> Binary:
+    part = ctx.releases.part(part_name)
+    return Binary(
+        phase=Phase.BAKE,
+        origin=origin,
+        path=f"/usr/local/bin/{name}",
+        part=part.name,
+        version=part.version,
+        member=part.member(name),
     )
-    return items
 
 
 def _plan_directories() -> list[Item]:
