@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from imagegen.cli.check import count
 from imagegen.cli.inputs import find_secrets, read_plan_aloud
 from imagegen.cli.options import require_known
 from imagegen.cli.terminal import Terminal
-from imagegen.diagnostics import printable
+from imagegen.cli.testreport import Findings, tell_findings
 from imagegen.errors import ImagegenError, UsageError
 from imagegen.model.cluster import Addon
 
@@ -75,14 +74,15 @@ def run_cluster_test(test: ClusterTest, form: str, terminal: Terminal) -> int:
         require_known("node", name, [node.name for node in plan.cluster.nodes])
     runner = Runner(log=terminal.detail)
     reach = _find_elsewhere(test, plan, runner) if test.is_elsewhere else _find_lab(test, plan, runner)
-    outcomes: list[Outcome] = []
+    found = Findings()
     if test.only != "smoke":
-        for found in _check_nodes(test, plan, reach, terminal):
-            outcomes += found
-    if test.only != "suite":
-        outcomes += _run_smoke(test, plan, reach, terminal)
-    _tell(str(test.cluster), outcomes, form, terminal)
-    return 1 if count_failed(outcomes) else 0
+        for suite, benchmark in _check_nodes(test, plan, reach, terminal):
+            found.suite.extend(suite)
+            found.benchmark.extend(benchmark)
+    if test.only in (None, "smoke"):
+        found.smoke.extend(_run_smoke(test, plan, reach, terminal))
+    tell_findings(str(test.cluster), found, form, terminal)
+    return 1 if count_failed(found.all) else 0
 
 
 # --- reaching the cluster ---
@@ -158,7 +158,11 @@ def _ask_addresses(runner: Runner, kubeconfig: Path) -> dict[str, str]:
 # --- the suite of every node ---
 
 
-def _check_nodes(test: ClusterTest, plan: Plan, reach: _Reach, terminal: Terminal) -> Iterator[list[Outcome]]:
+_Answers = tuple[list["Outcome"], list["Outcome"]]
+
+
+def _check_nodes(test: ClusterTest, plan: Plan, reach: _Reach, terminal: Terminal) -> Iterator[_Answers]:
+    """What the suite and what the benchmark says of each node."""
     from imagegen.run import require_tools
     from imagegen.verify.nodeshell import SSH
 
@@ -171,27 +175,36 @@ def _check_nodes(test: ClusterTest, plan: Plan, reach: _Reach, terminal: Termina
     resolve = _Resolver(test, plan)
     progress = terminal.progress()
     with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        jobs = [pool.submit(_check_node, one, reach, resolve) for one in plans]
+        jobs = [pool.submit(_check_node, one, reach, resolve, test.only) for one in plans]
         for one, job in zip(plans, jobs, strict=True):
             with progress.step(f"checking {one.node.name}") as step:
-                outcomes = job.result()
-                step.note = count(len(outcomes), "check")
-            yield outcomes
+                suite, benchmark = job.result()
+                step.note = count(len(suite) + len(benchmark), "check")
+            yield suite, benchmark
 
 
-def _check_node(plan: NodePlan, reach: _Reach, resolve: _Resolver) -> list[Outcome]:
+def _check_node(plan: NodePlan, reach: _Reach, resolve: _Resolver, only: str | None) -> _Answers:
+    from imagegen.verify.cisfacts import check_benchmark
     from imagegen.verify.live import check_node, emit_probe, parse_answer
     from imagegen.verify.outcomes import Outcome
 
     name = plan.node.name
     if name not in reach.shell.words:
         where = f"its address is not known: --address {name}=ADDRESS"
-        return [Outcome(place=name, name="can be reached", problem=where)]
+        return [Outcome(place=name, name="can be reached", problem=where)], []
+    suite: list[Outcome] = []
+    benchmark: list[Outcome] = []
     try:
-        answer = parse_answer(reach.shell.run_python(name, emit_probe(plan)))
+        if only != "cis":
+            answer = parse_answer(reach.shell.run_python(name, emit_probe(plan)))
+            suite += check_node(plan, answer, _expect(plan, reach, resolve))
+        if only != "suite":
+            benchmark += check_benchmark(
+                plan, resolve.version, lambda script: reach.shell.run_script(name, script)
+            )
     except ImagegenError as error:
-        return [Outcome(place=name, name="can be reached", problem=str(error))]
-    return list(check_node(plan, answer, _expect(plan, reach, resolve)))
+        suite.append(Outcome(place=name, name="can be reached", problem=str(error)))
+    return suite, benchmark
 
 
 def _expect(plan: NodePlan, reach: _Reach, resolve: _Resolver) -> Expectations:
@@ -215,6 +228,7 @@ class _Resolver:
     def __init__(self, test: ClusterTest, plan: Plan) -> None:
         from imagegen.pki.store import open_store
 
+        self.version = plan.cluster.kubernetes.version
         folder = find_secrets(test.cluster, test.secrets_dir)
         self._store = open_store(str(plan.cluster.file), folder, os.environ) if folder.is_dir() else None
 
@@ -291,43 +305,3 @@ def _make_reviver(reach: _Reach) -> Callable[[str], None]:
             reach.shell.run_script(node, "systemctl start kubelet")
 
     return revive
-
-
-# --- telling ---
-
-
-def _tell(cluster: str, outcomes: Sequence[Outcome], form: str, terminal: Terminal) -> None:
-    from imagegen.emit import emit_json
-    from imagegen.verify.outcomes import count_failed, emit_junit, list_rows
-
-    if form == "json":
-        terminal.data(emit_json({"cluster": cluster, "checks": list_rows(outcomes)}))
-    elif form == "junit":
-        terminal.data(emit_junit(f"imagegen test {cluster}", outcomes))
-    else:
-        terminal.data("".join(_list_lines(outcomes, show_all=terminal.verbose)))
-    failed, skipped = count_failed(outcomes), sum(1 for one in outcomes if one.skipped)
-    passed = len(outcomes) - failed - skipped
-    total = count(len(outcomes), "check")
-    terminal.say(f"{cluster}: {total}, {passed:,} passed, {failed:,} failed, {skipped:,} skipped")
-
-
-def _list_lines(outcomes: Sequence[Outcome], *, show_all: bool) -> Iterator[str]:
-    """One line a node and one a check of the smoke test; what failed in full, what was skipped by reason."""
-    for place in dict.fromkeys(one.place for one in outcomes):
-        own = [one for one in outcomes if one.place == place]
-        if place == "smoke":
-            yield from (_render_line(one, f"{one.seconds:6.1f} s") for one in own)
-            continue
-        passed = sum(1 for one in own if one.passed)
-        yield f"{place}: {passed} of {count(len(own), 'check')} passed\n"
-        yield from (_render_line(one, "") for one in own if one.problem or (show_all and not one.skipped))
-        reasons = Counter(one.skipped for one in own if one.skipped)
-        yield from (f"  skipped {number}: {printable(why)}\n" for why, number in reasons.most_common())
-
-
-def _render_line(one: Outcome, note: str) -> str:
-    if one.problem:
-        return f"FAILED {one.place}: {printable(one.name)}: {printable(one.problem)}\n"
-    word, tail = ("skipped", f": {one.skipped}") if one.skipped else ("ok", note and f"  {note.strip()}")
-    return f"  {word:7} {printable(one.name)}{printable(tail)}\n"

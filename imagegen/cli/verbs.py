@@ -24,7 +24,7 @@ VERBS: Mapping[str, str] = {
     "pki": "Show, verify or renew the certificates.",
     "fetch": "Bring binaries and images into the cache, verified, and pin them.",
     "build": "Build golden images.",
-    "test": "Check an image against the plan.",
+    "test": "Check an image, or a running cluster, against the plan.",
     "up": "Start the cluster on this machine.",
     "status": "Show how far the cluster on this machine is.",
     "ssh": "Log in to a node of the cluster on this machine.",

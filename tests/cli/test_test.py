@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from imagegen.cli.testreport import list_benchmark
+from imagegen.verify.outcomes import Outcome
 from tests.cli.conftest import Imagegen
 from tests.verify.test_suite import make_root, plan_role
 
@@ -198,3 +201,36 @@ def test_the_smoke_test_needs_a_kubeconfig(imagegen: Imagegen, cluster: Path) ->
     result = imagegen("test", str(cluster), "--only", "smoke", "--ssh-user", "ops")
     assert result.code == 2
     assert "--kubeconfig" in result.err
+
+
+def test_the_benchmark_of_every_node_is_a_table(imagegen: Imagegen, cluster: Path) -> None:
+    """Nothing runs there: what needs a daemon fails, what looks for files has nothing to complain of."""
+    _program(cluster.parent / "bin", "ssh", "cat >/dev/null; echo end")
+    words = ["--only", "cis", "--ssh-user", "ops", "--address", "worker-1=192.0.2.9"]
+    result = imagegen("test", str(cluster), *words)
+    assert result.code == 1
+    head, *lines = result.out.splitlines()
+    assert re.fullmatch(r"CIS benchmark: \d+ checks on 3 nodes: \d+ passed, \d+ waived, \d+ failed", head)
+    rows = [line for line in lines if line.startswith("  ") and not line.startswith("   ")]
+    assert any(re.fullmatch(r"  failed  CIS 2\.1: .*  control", row) for row in rows)
+    assert any(row.startswith("  passed") and row.endswith("  worker-0, worker-1") for row in rows), rows
+    assert "          control: etcd does not run" in lines
+    done = imagegen("test", str(cluster), *words, "--format", "json")
+    checks = json.loads(done.out)["checks"]
+    assert {one["place"] for one in checks if one["check"].startswith("CIS 4.")} == {"worker-0", "worker-1"}
+    assert {one["place"] for one in checks if one["check"].startswith("CIS 1.2")} == {"control"}
+
+
+def test_waived_checks_of_the_benchmark_are_told_with_their_reason() -> None:
+    outcomes = [
+        Outcome(place="a", name="CIS 1: one", skipped="waived: a good reason"),
+        Outcome(place="b", name="CIS 1: one", skipped="waived: a good reason"),
+        Outcome(place="a", name="CIS 2: two"),
+    ]
+    assert list(list_benchmark(outcomes, show_all=False)) == [
+        "CIS benchmark: 2 checks on 2 nodes: 1 passed, 1 waived\n",
+        "  waived  CIS 1: one  a, b\n",
+        "          a good reason\n",
+    ]
+    assert "  passed  CIS 2: two  a\n" in list(list_benchmark(outcomes, show_all=True))
+    assert list(list_benchmark([], show_all=True)) == []
