@@ -29,12 +29,13 @@ from imagegen.emit import emit_json
 from imagegen.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from imagegen.backends.image.batch import Batch
     from imagegen.backends.image.imageplan import ImagePlan
     from imagegen.backends.image.layers import LayerCache
     from imagegen.backends.image.nodeseed import NodeSeed
+    from imagegen.backends.image.recipe import Workshop
     from imagegen.backends.image.sources import Source
     from imagegen.plan.plan import Plan
 
@@ -228,27 +229,53 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
     batch.check_ready(_plan_images(order, plan, base_packages))
     seeds = lower_seeds(plan, choices, order.cluster, order.secrets_dir, order.out, terminal)
     images = _plan_images(order, plan, base_packages, seeds)
-    cache = LayerCache(root=default_layer_root(), tell=terminal.say)
     files: dict[Source, Path] = {}
-    if order.with_sources or batch.find_missing(images, order.out, force=order.force):
-        files = _fetch_sources(order, plan, images, cache, terminal)
-        # planned again, because now the lock file pins every source
-        images = _plan_images(order, plan, base_packages, seeds)
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
-        cache=cache,
+        cache=LayerCache(root=default_layer_root(), tell=terminal.say),
         find_source=files.__getitem__,
         epoch=read_epoch(os.environ),
         progress=terminal.progress(),
     )
     try:
+        missing = batch.find_missing(images, order.out, force=order.force)
+        if order.with_sources or missing:
+            _prepare(order, plan, images, shop, files, terminal, with_base=bool(missing))
+            # planned again, because now the lock file pins every source
+            images = _plan_images(order, plan, base_packages, seeds)
         done = batch.build_images(shop, images, order.out, force=order.force, cache_limit=order.cache_limit)
     except BaseException as error:
+        shop.cache.release()
         if not isinstance(error, Exception) and shop.finished:
             kept = ", ".join(shop.finished)
-            terminal.say_always(f"kept for the next run, in {cache.root}: {kept}")
+            terminal.say_always(f"kept for the next run, in {shop.cache.root}: {kept}")
         raise
     return BuildDone(batch=done, sources=files)
+
+
+def _prepare(
+    order: BuildOrder,
+    plan: Plan,
+    images: list[ImagePlan],
+    shop: Workshop,
+    files: dict[Source, Path],
+    terminal: Terminal,
+    *,
+    with_base: bool,
+) -> None:
+    """Put the files of all that the images hold into ``files``; meanwhile make the base system if it is
+    missing.
+    """
+    from imagegen.backends.image import batch
+    from imagegen.backends.image.parallel import run_jobs
+
+    def fetch() -> None:
+        files.update(_fetch_sources(order, plan, images, shop.cache, terminal))
+
+    jobs: list[Callable[[], object]] = [fetch]
+    if with_base and not shop.cache.has("base", images[0].base_key):
+        jobs.append(lambda: batch.build_base(shop, images))
+    run_jobs(jobs, stop=shop.runner.end_all, is_hasty=True)
 
 
 def _fetch_sources(

@@ -70,7 +70,7 @@ def _check_nothing_unfinished(site: Site) -> None:
         sums = {row["path"]: row["sha256"] for row in manifest["artifacts"]}
         for path in present:
             assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[str(path.relative_to(site.out))]
-    wanted = {"base": {"base.tar"}, "role": {"root.ext4", "vmlinuz", "initrd.img", "dpkg-status"}}
+    wanted = {"base": {"base.tar", "lists.tar"}, "role": {"disk.raw", "vmlinuz", "initrd.img", "dpkg-status"}}
     for layer in site.layers.iterdir():
         if layer.is_dir() and layer.suffix != ".partial":
             names = {path.name for path in layer.iterdir()}
@@ -85,7 +85,7 @@ def test_killed_at_twenty_points(warm: Site, site: Site) -> None:
     longest, points, killed = float(warm.env["TEST_SECONDS"]), random.Random(20), 0
     for number in range(KILLS):
         late = number % 2 == 1
-        for path in [*site.layers.glob("role-*"), *site.layers.glob("disk-*"), *site.folder.glob("out")]:
+        for path in [*site.layers.glob("role-*"), *site.folder.glob("out")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if late:
             _share_layers(warm, site, "role")
@@ -133,7 +133,7 @@ def test_interrupted_while_a_format_is_written(warm: Site, tmp_path: Path) -> No
     """The layers that were made are kept, and the message says so."""
     site = Site(folder=tmp_path)
     shutil.copytree(warm.layers, site.layers, copy_function=os.link)
-    shutil.rmtree(next(site.layers.glob("disk-*[0-9a-f]")))
+    shutil.rmtree(next(site.layers.glob("role-*[0-9a-f]")))
     process = site.start("--format", "ova")
     deadline = time.monotonic() + 120
     while not list(site.out.glob(".imagegen-partial/*/*.vmdk")) and time.monotonic() < deadline:
@@ -147,7 +147,7 @@ def test_interrupted_while_a_format_is_written(warm: Site, tmp_path: Path) -> No
     assert "kept for the next run" in err
     assert "disk base" in err
     assert site.list_leftovers() == []
-    assert list(site.layers.glob("disk-*[0-9a-f]"))
+    assert list(site.layers.glob("role-*[0-9a-f]"))
 
 
 def _wait_for_staging(site: Site, process: subprocess.Popen[str]) -> None:
@@ -329,7 +329,6 @@ def test_a_changed_file_builds_only_what_depends_on_it(warm: Site, tmp_path: Pat
     after = {layer["kind"]: layer for layer in json.loads(out)["images"][0]["layers"]}
     assert after["base"] == before["base"]
     assert not after["role"]["cached"]
-    assert not after["disk"]["cached"]
 
 
 def test_nothing_changed_does_nothing(warm: Site) -> None:

@@ -34,13 +34,14 @@ def raw(tmp_path_factory: pytest.TempPathFactory, layout: DiskLayout) -> Path:
     folder = tmp_path_factory.mktemp("disk")
     (folder / "tree/etc").mkdir(parents=True)
     (folder / "tree/etc/fstab").write_text("# nothing\n")
-    root = folder / "root.ext4"
-    with open(root, "wb") as handle:
-        handle.truncate(layout.root.size_bytes)
-    argv = ["mke2fs", "-q", "-t", "ext4", "-U", layout.root_uuid, "-d", str(folder / "tree"), str(root)]
+    target = folder / "disk.raw"
+    with open(target, "wb") as handle:
+        handle.truncate(layout.size_bytes)
+    argv = ["mke2fs", "-q", "-t", "ext4", "-U", layout.root_uuid, "-d", str(folder / "tree")]
+    argv += ["-E", f"offset={layout.root.offset_bytes}", str(target), f"{layout.root.size_bytes >> 10}k"]
     subprocess.run(argv, check=True)
-    disk.build_disk(Runner(), layout, root, folder / "disk.raw", epoch=EPOCH)
-    return folder / "disk.raw"
+    disk.complete_disk(Runner(), layout, target, epoch=EPOCH)
+    return target
 
 
 def _run(*argv: str | Path) -> str:

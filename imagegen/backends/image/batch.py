@@ -19,7 +19,6 @@ from imagegen.backends.image.recipe import (
     bill_path,
     build_base_layer,
     build_bill,
-    build_disk_layer,
     build_format,
     build_role_layer,
     list_tools,
@@ -119,6 +118,15 @@ def build_images(
     return Batch(images=built, pruned=pruned, seconds=time.monotonic() - start)
 
 
+def build_base(shop: Workshop, images: Sequence[ImagePlan]) -> None:
+    """The base system of all ``images``, ahead of ``build_images``: it needs nothing that is fetched."""
+    clean_up(shop.runner, shop.cache)
+    needs = _estimate_base(shop, images)
+    check_space(needs)
+    with tell_full_disk(needs):
+        build_base_layer(shop, images[0])
+
+
 def clean_up(runner: Runner, cache: LayerCache) -> None:
     """Remove what killed runs left behind."""
     cache.sweep()
@@ -131,13 +139,7 @@ def _build_layers(shop: Workshop, images: Iterable[ImagePlan]) -> None:
         return
     if not all(shop.cache.has("role", image.role_key) for image in wanted):
         build_base_layer(shop, wanted[0])
-    run_jobs([partial(_build_role, shop, image) for image in wanted], stop=shop.runner.end_all)
-
-
-def _build_role(shop: Workshop, image: ImagePlan) -> None:
-    role = build_role_layer(shop, image)
-    if set(image.formats) != {DiskFormat.ISO}:
-        build_disk_layer(shop, image, role)
+    run_jobs([partial(build_role_layer, shop, image) for image in wanted], stop=shop.runner.end_all)
 
 
 def _write_formats(
@@ -194,25 +196,28 @@ def estimate_needs(shop: Workshop, missing: Sequence[Job], out: Path) -> list[Ne
     needs: list[Need] = []
     images = {image.role_key: image for image, _ in missing}
     contents = {key: _estimate_contents(shop, image) for key, image in images.items()}
-    if any(not shop.cache.has("base", image.base_key) for image in images.values()):
-        needs.append(Need(cache, BASE_TAR_BYTES, "the base system"))
-        needs.append(Need(staging, BASE_ROOT_BYTES, "the base system"))
+    needs += _estimate_base(shop, images.values())
     systems = {image.system_key: image for image in images.values() if image.packages}
     for key, image in systems.items():
         if not shop.cache.has("system", key):
             needs.append(Need(cache, BASE_TAR_BYTES, f"the packages of {image.role_plan.name}"))
     for key, image in images.items():
         squashfs = DiskFormat.ISO in image.formats
-        what = f"the root file system of {image.role_plan.name}"
+        what = f"the disk of {image.role_plan.name}"
         if not shop.cache.has("role", key):
             needs.append(Need(cache, layer_bytes(contents[key], squashfs=squashfs), what))
             needs.append(Need(staging, layer_bytes(contents[key], squashfs=squashfs), what))
-        if not shop.cache.has("disk", image.disk_key) and set(image.formats) != {DiskFormat.ISO}:
-            needs.append(Need(cache, layer_bytes(contents[key], squashfs=False), what))
     for image, disk_format in missing:
         size = format_bytes(contents[image.role_key], disk_format)
         needs.append(Need(out, size, image.file_name(disk_format)))
     return needs
+
+
+def _estimate_base(shop: Workshop, images: Iterable[ImagePlan]) -> list[Need]:
+    if all(shop.cache.has("base", image.base_key) for image in images):
+        return []
+    what = "the base system"
+    return [Need(shop.cache.root, BASE_TAR_BYTES, what), Need(staging_root(), BASE_ROOT_BYTES, what)]
 
 
 def _estimate_contents(shop: Workshop, image: ImagePlan) -> int:
@@ -252,8 +257,6 @@ def _list_layers(image: ImagePlan) -> list[tuple[str, str]]:
     if image.packages:
         layers.append(("system", image.system_key))
     layers.append(("role", image.role_key))
-    if set(image.formats) != {DiskFormat.ISO}:
-        layers.append(("disk", image.disk_key))
     return layers
 
 

@@ -73,6 +73,36 @@ clean_up() {
     done <"$work/hygiene"
 }
 
+# prepare.sh has put py3compile beside the installation of packages
+await_compiler() {
+    lock=$root/usr/bin/py3compile.lock
+    [ -e "$lock" ] || return 0
+    flock "$lock" true
+    if [ -s "$lock" ]; then
+        sed 's/^/failed: /' "$lock" >&2
+        return 1
+    fi
+    rm "$lock"
+}
+
+remove_stand_ins() {
+    [ -e "$work/prepare.sh" ] || return 0
+    for program in /usr/bin/py3compile /usr/sbin/update-initramfs; do
+        rm "$root$program"
+        in_root dpkg-divert --quiet --local --rename --remove "$program"
+    done
+    for initrd in "$root"/boot/initrd.img-*; do
+        [ ! -e "$initrd" ] || [ -s "$initrd" ] || in_root update-initramfs -c -k "${initrd##*/initrd.img-}"
+    done
+}
+
+# what a later step needs to install more packages from the same state of the archive
+save_lists() {
+    [ -e "$work/save-lists" ] || return 0
+    tar --create --directory "$root" --file "$out/lists.tar" --exclude=partial --exclude=lock var/lib/apt/lists
+    chmod 0644 "$out/lists.tar"
+}
+
 # evidence for the bill of materials
 save_facts() {
     cp "$root/var/lib/dpkg/status" "$out/dpkg-status"
@@ -91,13 +121,14 @@ clamp_times() {
         xargs -0r touch --no-dereference --date="@$SOURCE_DATE_EPOCH"
 }
 
+# The root file system goes where its partition will be: DISK-BYTES START-BYTES SIZE-KIB UUID.
 # Populating from a folder is only independent of the folder's own order from mke2fs 1.47.1 on, so the machine's own
 # mke2fs is preferred to the host's; it runs outside of the root because it must write there.
 make_ext4() {
-    while read -r size uuid; do
-        truncate -s "$size" "$out/root.ext4"
-        run_mke2fs -q -t ext4 -m 1 -L root -U "$uuid" -E "hash_seed=$uuid" -d "$1" "$out/root.ext4"
-        chmod 0644 "$out/root.ext4"
+    while read -r disk start kib uuid; do
+        truncate -s "$disk" "$out/disk.raw"
+        run_mke2fs -q -t ext4 -m 1 -L root -U "$uuid" -E "hash_seed=$uuid,offset=$start" -d "$1" "$out/disk.raw" "${kib}k"
+        chmod 0644 "$out/disk.raw"
     done <"$work/ext4"
 }
 
@@ -134,6 +165,9 @@ pack() {
 
 case ${2:-} in
 tidy)
+    await_compiler
+    remove_stand_ins
+    save_lists
     clean_up
     exit
     ;;

@@ -1,4 +1,4 @@
-"""Assembles the raw disk: partition table, EFI system partition, root file system, bootloader. Plain file
+"""Assembles the raw disk around its root: partition table, EFI system partition, bootloader. Plain file
 access.
 """
 
@@ -34,8 +34,15 @@ def copy_sparse(source: Path, target: Path, offset: int) -> None:
             except OSError:  # ENXIO: nothing but a hole up to the end
                 break
             end = os.lseek(reader.fileno(), position, os.SEEK_HOLE)
-            while position < end:
-                position += _copy_some(reader.fileno(), writer.fileno(), position, end - position, offset)
+            copy_range(reader.fileno(), writer.fileno(), position, end - position, offset)
+            position = end
+
+
+def copy_range(reader: int, writer: int, position: int, count: int, offset: int) -> None:
+    """Copy ``count`` bytes from ``position`` on; in the target they lie ``offset`` bytes further back."""
+    end = position + count
+    while position < end:
+        position += _copy_some(reader, writer, position, end - position, offset)
 
 
 def _copy_some(reader: int, writer: int, position: int, count: int, offset: int) -> int:
@@ -51,13 +58,11 @@ def _copy_some(reader: int, writer: int, position: int, count: int, offset: int)
     return os.pwrite(writer, os.pread(reader, min(_BLOCK, count), position), offset + position)
 
 
-def build_disk(runner: Runner, layout: DiskLayout, root: Path, disk: Path, *, epoch: int) -> None:
-    """Write the raw disk ``disk`` around the ext4 image ``root``, which is at most as large as its partition.
+def complete_disk(runner: Runner, layout: DiskLayout, disk: Path, *, epoch: int) -> None:
+    """Write all that the raw disk ``disk`` needs around the root file system, which is in its place already.
 
     ``epoch`` (seconds since 1970) is every time stamp in the EFI system partition.
     """
-    with open(disk, "wb") as handle:
-        handle.truncate(layout.size_bytes)
     runner.run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(disk)],
         stdin=layout.as_sfdisk_script().encode(),
@@ -69,5 +74,4 @@ def build_disk(runner: Runner, layout: DiskLayout, root: Path, disk: Path, *, ep
         esp = work / "esp.fat"
         build_esp(runner, program, layout.esp_volume_id, layout.esp.size_bytes, esp, epoch=epoch)
         copy_sparse(esp, disk, layout.esp.offset_bytes)
-        copy_sparse(root, disk, layout.root.offset_bytes)
         write_bios_boot(disk, build_bios_core(runner, layout.root_uuid, work), layout)

@@ -19,7 +19,7 @@ from imagegen.plan.items import Binary, ContainerImage, Package
 from imagegen.plan.plan import RolePlan
 
 #: raised when the recipe changes in a way that the hashed inputs do not show
-RECIPE = 3
+RECIPE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,6 @@ class ImagePlan:
     packages: tuple[str, ...]
     #: also the id from which the UUIDs on the disk are derived
     role_key: str
-    disk_key: str
     #: the one node that this image is for, whose seed is inside; None: an image of all nodes with these roles
     seed: NodeSeed | None = None
 
@@ -84,7 +83,7 @@ def plan_image(
             **common,
             "packages": base.packages,
             "snapshot": base.snapshot or "latest",
-            "initramfs": _hash_file(rootfs.INITRAMFS),
+            "prepare": _hash_file(rootfs.PREPARE),
         }
     )
     payload = plan_payload(role_plan.items)
@@ -101,9 +100,9 @@ def plan_image(
             "entries": [_describe(entry, digests) for entry in payload.entries],
             "size_mib": cluster.image.size_mib,
             "squashfs": has_iso,
+            "arguments": bootloader.KERNEL_ARGUMENTS,
         }
     )
-    disk_key = hash_inputs({"role": role_key, "arguments": bootloader.KERNEL_ARGUMENTS, "recipe": RECIPE})
     return ImagePlan(
         cluster=cluster,
         role_plan=role_plan,
@@ -114,7 +113,6 @@ def plan_image(
         system_key=system_key,
         packages=packages,
         role_key=role_key,
-        disk_key=disk_key,
         seed=seed,
     )
 
@@ -132,9 +130,8 @@ def _describe(entry: Entry, digests: Digests) -> str:
 
 def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
     """The id of a format's inputs, as the manifest records it."""
-    key = image.disk_key if image.seed is None else _hash_seed(image.disk_key, image.seed)
     inputs: dict[str, object] = {
-        "disk": key,
+        "image": image.image_id,
         "format": disk_format.value,
         "name": image.cluster.name,
         "recipe": RECIPE,

@@ -17,10 +17,13 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_jobs(jobs: Iterable[Callable[[], None]], *, stop: Callable[[], None]) -> None:
+def run_jobs(
+    jobs: Iterable[Callable[[], object]], *, stop: Callable[[], None], is_hasty: bool = False
+) -> None:
     """Run every job; raises what the first one that failed raised, after the running ones have ended.
 
-    On an interruption ``stop`` is called, which ends what the jobs wait for; then the interruption goes on.
+    When ``is_hasty``, the first failure ends the others. On an interruption ``stop`` is called, which ends
+    what the jobs wait for; then the interruption goes on.
     """
     waiting = deque(jobs)
     errors: list[BaseException] = []
@@ -36,6 +39,8 @@ def run_jobs(jobs: Iterable[Callable[[], None]], *, stop: Callable[[], None]) ->
             except BaseException as error:
                 errors.append(error)
                 waiting.clear()
+                if is_hasty:
+                    stop()
 
     count = min(len(waiting), count_processors())
     # daemons: one that computes a checksum must not keep an interrupted command from ending

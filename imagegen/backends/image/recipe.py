@@ -1,4 +1,4 @@
-"""The build of golden images, readable from top to bottom: base, role, disk, formats, evidence.
+"""The build of golden images, readable from top to bottom: base, packages, role, formats, evidence.
 
 Each step decides itself whether it applies and says so when it does not; each result is a layer of the cache
 or a file of the output folder, named by the hash of everything that affects it.
@@ -24,7 +24,8 @@ from imagegen.progress import SILENT, Progress
 from imagegen.run import Runner, Tool
 
 _ORIGIN = Origin("component image", reason="the disk's own identifiers")
-_RAW = "disk.raw"
+#: the raw disk, in a role's layer
+RAW = "disk.raw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +68,15 @@ def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
 
 
 def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
-    """The base system that all roles share, as ``base.tar``."""
+    """The base system that all roles share, as a folder."""
 
     step = f"base system {image.base.suite}"
 
     def build(folder: Path) -> None:
         with shop.progress.step(step):
-            rootfs.build_base(shop.runner, image.base, folder / "base.tar", epoch=shop.epoch)
+            rootfs.build_base(shop.runner, image.base, folder, epoch=shop.epoch)
 
-    return shop.make_layer("base", image.base_key, step, build) / "base.tar"
+    return shop.make_layer("base", image.base_key, step, build)
 
 
 def build_system_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -83,21 +84,20 @@ def build_system_layer(shop: Workshop, image: ImagePlan) -> Path:
     step = f"packages {image.role_plan.name}"
     if not image.packages:
         shop.progress.skip(step, "none beyond the base system")
-        return build_base_layer(shop, image)
+        return build_base_layer(shop, image) / rootfs.BASE_TAR
 
     def build(folder: Path) -> None:
-        base_tar = build_base_layer(shop, image)
+        base = build_base_layer(shop, image)
         with shop.progress.step(step) as under_way:
             under_way.note = " ".join(image.packages)
-            tar = folder / "base.tar"
-            rootfs.add_packages(shop.runner, image.base, image.packages, base_tar, tar, epoch=shop.epoch)
+            rootfs.add_packages(shop.runner, image.base, image.packages, base, folder, epoch=shop.epoch)
 
-    return shop.make_layer("system", image.system_key, step, build) / "base.tar"
+    return shop.make_layer("system", image.system_key, step, build) / rootfs.BASE_TAR
 
 
 def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
-    """One role's root file system and what boots it, as a folder."""
-    step = f"root file system {image.role_plan.name}"
+    """One role's disk, and what boots it from elsewhere, as a folder."""
+    step = f"disk {image.role_plan.name}"
 
     def build(folder: Path) -> None:
         layout = plan_layout(image.role_key, image.cluster.image.size_mib)
@@ -117,12 +117,12 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
                 payload=tar,
                 sysusers=payload.sysusers,
                 units=payload.units,
-                root_uuid=layout.root_uuid,
-                root_bytes=layout.root.size_bytes,
+                layout=layout,
                 squashfs=DiskFormat.ISO in image.formats,
             )
             rootfs.build_role(shop.runner, role, system_tar, folder, epoch=shop.epoch)
             tar.unlink()
+            disk.complete_disk(shop.runner, layout, folder / RAW, epoch=shop.epoch)
 
     return shop.make_layer("role", image.role_key, step, build)
 
@@ -140,18 +140,6 @@ def _list_disk_files(root_uuid: str) -> tuple[File, ...]:
     )
 
 
-def build_disk_layer(shop: Workshop, image: ImagePlan, role: Path) -> Path:
-    """The raw disk ``disk.raw``; nothing to do when only ISOs are wanted."""
-    step = f"disk {image.role_plan.name}"
-
-    def build(folder: Path) -> None:
-        layout = plan_layout(image.role_key, image.cluster.image.size_mib)
-        with shop.progress.step(step):
-            disk.build_disk(shop.runner, layout, role / "root.ext4", folder / _RAW, epoch=shop.epoch)
-
-    return shop.make_layer("disk", image.disk_key, step, build) / _RAW
-
-
 def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role: Path, target: Path) -> None:
     """Write one format to ``target``."""
     step = image.file_name(disk_format)
@@ -161,7 +149,7 @@ def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role
             files = image.seed.files if image.seed is not None else None
             iso.build_iso(shop.runner, role, image.image_id, target, work, epoch=shop.epoch, seed=files)
             return
-        raw = build_disk_layer(shop, image, role)
+        raw = role / RAW
         if image.seed is not None:
             raw = put_seed_in(shop, image, image.seed, raw, work)
         writers.write_format(shop.runner, disk_format, raw, target, work, image, epoch=shop.epoch)
@@ -169,7 +157,7 @@ def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role
 
 def put_seed_in(shop: Workshop, image: ImagePlan, seed: nodeseed.NodeSeed, raw: Path, work: Path) -> Path:
     """A copy of the role's disk with a node's seed inside, in ``work``: keys do not enter the cache."""
-    copy = work / _RAW
+    copy = work / RAW
     copy.touch(mode=0o600)
     shop.runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(copy)])
     layout = plan_layout(image.role_key, image.cluster.image.size_mib)

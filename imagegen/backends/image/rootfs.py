@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.backends.image.hygiene import render_table
+from imagegen.backends.image.partitions import DiskLayout
 from imagegen.backends.image.staging import choose_memory, open_staging
 from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.model.cluster import OperatingSystem
@@ -26,7 +30,7 @@ TOOLS = (
 
 _SUITES = {OperatingSystem.DEBIAN_12: "bookworm", OperatingSystem.DEBIAN_13: "trixie"}
 CUSTOMIZE = Path(__file__).with_name("customize.sh")
-INITRAMFS = Path(__file__).with_name("initramfs.sh")
+PREPARE = Path(__file__).with_name("prepare.sh")
 
 #: documentation and translations are not for machines that nobody logs in to
 DPKG_OPTIONS = (
@@ -36,6 +40,12 @@ DPKG_OPTIONS = (
     "path-include=/usr/share/doc/*/copyright",
 )
 APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
+#: the system so far, and the package lists it was made from
+BASE_TAR = "base.tar"
+_LISTS = "lists.tar"
+#: Debian's archive keeps what it replaced for a day at least, and changes four times a day
+_LISTS_SECONDS = 6 * 3600
+_UNPACK_LISTS = f'tar -C "$1" --numeric-owner -xf "$WORK/{_LISTS}"'
 _UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/base.tar"'
 #: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
 #: every file; the hygiene table takes the setting out again.
@@ -88,8 +98,7 @@ class RoleSystem:
     payload: Path
     sysusers: str
     units: str
-    root_uuid: str
-    root_bytes: int
+    layout: DiskLayout
     squashfs: bool
 
 
@@ -135,40 +144,41 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def build_base(runner: Runner, base: BaseSystem, target: Path, *, epoch: int) -> None:
-    """Write the base system as the tar archive ``target``; ``epoch`` is its latest time stamp in seconds
-    since 1970.
+    """Write the base system as ``base.tar`` into ``target``, with the package lists it was made from as
+    ``lists.tar``; ``epoch`` is the latest time stamp in seconds since 1970.
     """
     options = ["--variant=minbase", f"--include={','.join(base.packages)}"]
-    options.append('--essential-hook=sh "$WORK/initramfs.sh" "$1"')
-    _build_tar(runner, base, options, {"initramfs.sh": INITRAMFS}, target, epoch=epoch)
+    options.append('--essential-hook=sh "$WORK/prepare.sh" "$1"')
+    texts = {"prepare.sh": PREPARE.read_text(), "save-lists": ""}
+    with _open_work(runner, texts, {}) as (work, out):
+        _run_packages(runner, base, options, work, out, target, epoch=epoch)
+        _move(out / _LISTS, target / _LISTS)
 
 
 def add_packages(
-    runner: Runner, base: BaseSystem, packages: tuple[str, ...], base_tar: Path, target: Path, *, epoch: int
+    runner: Runner, base: BaseSystem, packages: tuple[str, ...], base_layer: Path, target: Path, *, epoch: int
 ) -> None:
-    """Write the base system with some more packages as the tar archive ``target``."""
-    options = ["--variant=custom", f"--setup-hook={_UNPACK}", f"--include={','.join(packages)}"]
-    _build_tar(runner, base, options, {"base.tar": base_tar}, target, epoch=epoch)
+    """Write the base system with some more packages as ``base.tar`` into ``target``.
 
-
-def _build_tar(
-    runner: Runner, base: BaseSystem, options: list[str], files: dict[str, Path], target: Path, *, epoch: int
-) -> None:
-    mode = choose_mode()
-    with open_staging(runner, mode) as work:
-        _fill_work(work, {"customize.sh": CUSTOMIZE.read_text(), "hygiene": render_table()}, files)
-        argv = [*_isolate(mode), "mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
-        # the package lists go with everything else that the hygiene table names
-        argv += ["--skip=check/empty,cleanup/apt,tar-in/dev,output/dev"]
-        argv += [f"--setup-hook={_HURRY}", '--customize-hook=sh "$WORK/customize.sh" "$1" tidy']
-        argv += [base.suite, str(target), *base.sources()]
-        runner.run(argv, env=_environment(work, epoch), timeout=_TIMEOUT_SECONDS)
-
-
-def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path, *, epoch: int) -> None:
-    """Write ``root.ext4``, ``vmlinuz``, ``initrd.img``, ``dpkg-status`` (and ``root.squashfs``) into
-    ``target``. Installs nothing: ``system_tar`` holds every package.
+    ``base_layer`` is what ``build_base`` filled. Its package lists are taken while they are young.
     """
+    options = ["--variant=custom", f"--setup-hook={_UNPACK}", f"--include={','.join(packages)}"]
+    files = {BASE_TAR: base_layer / BASE_TAR}
+    if base.snapshot is not None or _is_young(base_layer / _LISTS):
+        files[_LISTS] = base_layer / _LISTS
+        options += [f"--setup-hook={_UNPACK_LISTS}", "--skip=update"]
+    with _open_work(runner, {}, files) as (work, out):
+        _run_packages(runner, base, options, work, out, target, epoch=epoch)
+
+
+def _is_young(lists: Path) -> bool:
+    """Whether the archive still has what these lists name: what is replaced there stays for a while."""
+    return time.time() - lists.stat().st_mtime < _LISTS_SECONDS
+
+
+@contextmanager
+def _open_work(runner: Runner, texts: dict[str, str], files: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
+    """A folder with everything that the hooks read, and one in it for what they write."""
     mode = choose_mode()
     with open_staging(runner, mode) as work:
         # In a user namespace its root writes there, who is somebody else outside. Nobody else can: the name
@@ -176,26 +186,54 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
         out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
         if mode == "unshare":
             out.chmod(0o777)
+        shared = {"customize.sh": CUSTOMIZE.read_text(), "hygiene": render_table()}
+        _fill_work(work, shared | texts, files)
+        yield work, out
+
+
+def _run_packages(
+    runner: Runner,
+    base: BaseSystem,
+    options: list[str],
+    work: Path,
+    out: Path,
+    target: Path,
+    *,
+    epoch: int,
+) -> None:
+    mode = choose_mode()
+    argv = [*_isolate(mode), "mmdebstrap", f"--mode={mode}", "--format=tar", *_list_settings(), *options]
+    # the package lists go with everything else that the hygiene table names
+    argv += ["--skip=check/empty,cleanup/apt,tar-in/dev,output/dev"]
+    argv += [f"--setup-hook={_HURRY}", '--customize-hook=sh "$WORK/customize.sh" "$1" tidy']
+    argv += [base.suite, str(target / BASE_TAR), *base.sources()]
+    runner.run(argv, env=_environment(work, out, epoch), timeout=_TIMEOUT_SECONDS)
+
+
+def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path, *, epoch: int) -> None:
+    """Write ``disk.raw`` with the root file system in its place and nothing else, ``vmlinuz``,
+    ``initrd.img``, ``dpkg-status`` (and ``root.squashfs``) into ``target``. Installs nothing: ``system_tar``
+    holds every package.
+    """
+    mode = choose_mode()
+    texts = {"sysusers.conf": role.sysusers, "units": role.units, "ext4": _place_root(role.layout)}
+    if role.squashfs:
+        texts["squashfs"] = ""
+    with _open_work(runner, texts, {BASE_TAR: system_tar, "payload.tar": role.payload}) as (work, out):
         (work / "view").mkdir()
-        texts = {
-            "customize.sh": CUSTOMIZE.read_text(),
-            "sysusers.conf": role.sysusers,
-            "units": role.units,
-            "hygiene": render_table(),
-            "ext4": f"{role.root_bytes} {role.root_uuid}\n",
-        }
-        if role.squashfs:
-            texts["squashfs"] = ""
-        _fill_work(work, texts, {"base.tar": system_tar, "payload.tar": role.payload})
         argv = [*_isolate(mode), "mmdebstrap", f"--mode={mode}", "--variant=custom", "--format=null"]
         # cleanup comes after the image is made and, without its files in /tmp, would clean the host's apt
         argv += ["--skip=check/empty,update,cleanup,tar-in/dev,output/dev"]
         argv += [f"--setup-hook={_UNPACK}", '--customize-hook=sh "$WORK/customize.sh" "$1"']
         argv += [role.suite.suite, "-", *role.suite.sources()]
-        environment = _environment(work, epoch) | {"OUT": str(out)}
-        runner.run(argv, env=environment, timeout=_TIMEOUT_SECONDS)
+        runner.run(argv, env=_environment(work, out, epoch), timeout=_TIMEOUT_SECONDS)
         for made in sorted(out.iterdir()):
             _move(made, target / made.name)
+
+
+def _place_root(layout: DiskLayout) -> str:
+    root = layout.root
+    return f"{layout.size_bytes} {root.offset_bytes} {root.size_bytes >> 10} {layout.root_uuid}\n"
 
 
 def _isolate(mode: str) -> list[str]:
@@ -253,12 +291,15 @@ def _move(source: Path, target: Path) -> None:
     copy_sparse(source, target, 0)
 
 
-def _environment(work: Path, epoch: int) -> dict[str, str]:
+def _environment(work: Path, out: Path, epoch: int) -> dict[str, str]:
     return {
         "SOURCE_DATE_EPOCH": str(epoch),
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
+        # what Python compiles is what packages ask for, not what happens to be imported meanwhile
+        "PYTHONDONTWRITEBYTECODE": "1",
         "WORK": str(work),
+        "OUT": str(out),
         # everything that it makes lies in one place, where the next run finds it after a kill
         "TMPDIR": str(work / "tmp"),
     }

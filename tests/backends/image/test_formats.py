@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import random
 import shutil
 import subprocess
 import tarfile
@@ -13,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from imagegen.backends.image.disk import copy_sparse
-from imagegen.backends.image.formats import convert, gce, ova
+from imagegen.backends.image.formats import convert, gce, ova, qcow2
 from imagegen.backends.image.partitions import MIB, SECTOR, derive_uuid, plan_layout
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner
 
 EPOCH = 1_767_225_600
 _FORMATS = {
-    "qcow2": ("qcow2", "compression_type=zstd"),
+    "qcow2": ("qcow2", ""),
     "vmdk": ("vmdk", "adapter_type=lsilogic,subformat=monolithicSparse"),
     "stream": ("vmdk", "adapter_type=lsilogic,subformat=streamOptimized"),
     "vdi": ("vdi", ""),
@@ -43,7 +45,10 @@ def raw(tmp_path: Path) -> Path:
 
 def _convert(raw: Path, target: Path, name: str, image_id: str) -> None:
     fmt, options = _FORMATS[name]
-    convert.convert_disk(Runner(), raw, target, fmt, compress=fmt == "qcow2", options=options)
+    if fmt == "qcow2":
+        qcow2.write_qcow2(Runner(), raw, target, target.parent)
+        return
+    convert.convert_disk(Runner(), raw, target, fmt, options=options)
     if fmt == "vmdk":
         convert.fix_vmdk(target, image_id)
     elif fmt == "vdi":
@@ -81,6 +86,31 @@ def test_two_images_never_share_an_identifier(raw: Path, tmp_path: Path) -> None
     for image_id in ("one", "two"):
         _convert(raw, tmp_path / image_id, "vdi", image_id)
     assert (tmp_path / "one").read_bytes() != (tmp_path / "two").read_bytes()
+
+
+@needs_qemu_img
+@pytest.mark.process
+@pytest.mark.judge
+def test_a_qcow2_does_not_depend_on_where_the_disk_has_holes(raw: Path, tmp_path: Path) -> None:
+    """Zeros that are written and zeros that are a hole are the same; noise does not get smaller."""
+    with open(raw, "r+b") as handle:
+        handle.seek(qcow2.SLICE_BYTES - MIB)
+        handle.write(random.Random(1).randbytes(2 * MIB))
+    full = tmp_path / "full.raw"
+    shutil.copyfile(raw, full)
+    with open(full, "r+b") as handle:
+        handle.seek(300 * MIB)
+        handle.write(bytes(MIB))
+    for source in (raw, full):
+        qcow2.write_qcow2(Runner(), source, source.with_suffix(".qcow2"), tmp_path)
+    image = full.with_suffix(".qcow2")
+    assert image.read_bytes() == raw.with_suffix(".qcow2").read_bytes()
+    for argv in (["check", "-f", "qcow2", str(image)], ["compare", "-f", "raw", str(raw), str(image)]):
+        done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    told = subprocess.run(["qemu-img", "info", "--output=json", str(image)], capture_output=True, text=True)
+    assert json.loads(told.stdout)["virtual-size"] == raw.stat().st_size
+    assert image.stat().st_size < 4 * MIB
 
 
 @pytest.mark.process

@@ -34,6 +34,17 @@ def test_the_first_failure_is_raised_and_nothing_new_starts() -> None:
     assert len(started) < 100
 
 
+def test_the_first_failure_ends_what_the_others_wait_for_when_there_is_haste() -> None:
+    stopped = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("first")
+
+    with pytest.raises(RuntimeError, match="first"):
+        run_jobs([lambda: stopped.wait(60), fail], stop=stopped.set, is_hasty=True)
+    assert stopped.is_set()
+
+
 def test_an_interruption_does_not_wait_for_a_job_that_hears_nothing() -> None:
     stopped = threading.Event()
     for_ever = threading.Event()
