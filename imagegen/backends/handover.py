@@ -13,19 +13,19 @@ from imagegen.backends.cloudinit import Seed
 from imagegen.backends.packer.prose import render_prose
 from imagegen.backends.packer.systems import SYSTEMS
 from imagegen.emit import emit_json, emit_yaml
-from imagegen.model.cluster import Cluster, Node
+from imagegen.model.cluster import Cluster, ImagePki, Node
 
 
 def lower_handover(cluster: Cluster) -> dict[str, bytes]:
     """The files below ``handover/`` that are about the whole cluster; they hold no secret."""
     nodes = tuple(_view_node(cluster, node) for node in cluster.nodes)
-    names = {node.role_set for node in cluster.nodes}
     view = {
         "cluster": cluster.name,
         "nodes": nodes,
+        "baked": cluster.image.pki is ImagePki.BAKED,
         "images": tuple(
-            {"name": name_cloud_image(cluster, roles), "stem": f"images/{cluster.name}-{roles}"}
-            for roles in sorted(names)
+            {"name": name_cloud_image(cluster, name), "stem": f"images/{cluster.name}-{name}"}
+            for name in sorted({_name_image(cluster, node) for node in cluster.nodes})
         ),
         "disk_mib": cluster.image.size_mib,
         "network": str(cluster.network.nodes),
@@ -39,16 +39,23 @@ def lower_handover(cluster: Cluster) -> dict[str, bytes]:
     return {f"handover/{name}": text.encode() for name, text in texts.items()}
 
 
-def name_cloud_image(cluster: Cluster, roles: str) -> str:
-    """An image family of Compute Engine: lower-case letters, digits and dashes."""
-    return f"{cluster.name}-{roles.replace('+', '-')}"
+def name_cloud_image(cluster: Cluster, name: str) -> str:
+    """An image family of Compute Engine: lower-case letters, digits and dashes. ``name`` is a set of roles,
+    or the node that an image of its own is for.
+    """
+    return f"{cluster.name}-{name.replace('+', '-')}"
+
+
+def _name_image(cluster: Cluster, node: Node) -> str:
+    """What the image of a node is named after: its roles, or itself when its seed is inside."""
+    return node.name if cluster.image.pki is ImagePki.BAKED else node.role_set
 
 
 def _view_node(cluster: Cluster, node: Node) -> dict[str, str]:
     return {
         "name": node.name,
-        "stem": f"images/{cluster.name}-{node.role_set}",
-        "image": name_cloud_image(cluster, node.role_set),
+        "stem": f"images/{cluster.name}-{_name_image(cluster, node)}",
+        "image": name_cloud_image(cluster, _name_image(cluster, node)),
         "address": "" if node.address is None else str(node.address),
         "mac": node.mac or "",
         "mac_digits": (node.mac or "").replace(":", "").upper(),
@@ -65,8 +72,8 @@ def _list_terraform(cluster: Cluster) -> dict[str, object]:
                 "roles": [role.value for role in node.roles],
                 "address": None if node.address is None else str(node.address),
                 "mac": node.mac,
-                "image": f"images/{cluster.name}-{node.role_set}",
-                "image_family": name_cloud_image(cluster, node.role_set),
+                "image": f"images/{cluster.name}-{_name_image(cluster, node)}",
+                "image_family": name_cloud_image(cluster, _name_image(cluster, node)),
                 "user_data_file": f"nodes/{node.name}/user-data",
                 "meta_data_file": f"nodes/{node.name}/meta-data",
                 "network_config_file": f"nodes/{node.name}/network-config",

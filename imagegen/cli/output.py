@@ -121,17 +121,24 @@ def _tell(
 
 def _next_steps(job: Job, cluster: Cluster, secrets: Path, *, issued_something: bool) -> list[str]:
     file, out = job.cluster_file, job.out
+    is_baked = cluster.image.pki.value == "baked"
     steps = []
     if issued_something:
         steps.append(f"back up {secrets}, and keep it and {out} out of version control: they hold keys")
     if not job.with_iso:
-        steps.append(f"imagegen seed {file} -o {out}    makes the seed ISOs")
+        if not is_baked:
+            steps.append(f"imagegen seed {file} -o {out}    makes the seed ISOs")
         return [*steps, f"imagegen pki verify {file}    proves every TLS edge"]
     image = f"a stock {cluster.image.os} image"
     if cluster.image.mode.value == "golden":
         image = "its golden image"
-        steps.append(f"imagegen build {file} -o {out}    makes the golden images")
-    steps.append(f"give each machine {image} and {out / 'nodes' / 'NODE' / 'seed.iso'} as a CD-ROM")
+        made = "each node's image, with its seed inside" if is_baked else "the golden images"
+        steps.append(f"imagegen build {file} -o {out}    makes {made}")
+    seed = out / "nodes" / "NODE" / "seed.iso"
+    if is_baked:
+        steps.append(f"start each machine from its own {out / 'images' / cluster.name}-NODE, without a seed")
+    else:
+        steps.append(f"give each machine {image} and {seed} as a CD-ROM")
     admin = out / "kubeconfigs" / "admin.kubeconfig"
     steps.append(f"kubectl --kubeconfig {admin} get nodes    once {cluster.endpoint.host} answers")
     return steps
