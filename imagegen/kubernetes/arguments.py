@@ -22,9 +22,22 @@ class FromEnvironment:
 Arguments = Mapping[str, "str | FromEnvironment"]
 
 
+FEATURE_GATES = "feature-gates"
+
+
 def merge_arguments(ours: Arguments, extra: Mapping[str, str]) -> dict[str, str | FromEnvironment]:
-    """Our flags with the user's over them, by name. The user wins."""
-    return dict(sorted({**ours, **extra}.items()))
+    """Our flags with the user's over them, by name. The user wins; of feature gates, gate by gate."""
+    merged = {**ours, **extra}
+    gates = ours.get(FEATURE_GATES)
+    if isinstance(gates, str) and FEATURE_GATES in extra:
+        merged[FEATURE_GATES] = merge_feature_gates(gates, extra[FEATURE_GATES])
+    return dict(sorted(merged.items()))
+
+
+def merge_feature_gates(ours: str, extra: str) -> str:
+    """``NAME=true,NAME=false`` twice as one: a gate that both name is as ``extra`` says."""
+    gates = [gate.strip() for gate in (*ours.split(","), *extra.split(",")) if gate.strip()]
+    return ",".join({gate.partition("=")[0]: gate for gate in gates}.values())
 
 
 def emit_exec_start(program: str, arguments: Arguments) -> str:

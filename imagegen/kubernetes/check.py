@@ -23,7 +23,9 @@ UNKNOWN_FLAG = register_code(
 DEPRECATED_FLAG = register_code(
     "IMG402",
     "a flag is deprecated",
-    "The flag works in this version and goes away in a later one; the hint names what takes its place.",
+    "The flag works in this version and goes away in a later one; the hint names what takes its place. A "
+    "note is about flags of which no version is known that lacks them: the program only says at its start "
+    "that it would rather read a file.",
 )
 BAD_FLAG_VALUE = register_code(
     "IMG403",
@@ -111,10 +113,15 @@ def _check_name(cluster: Cluster, gates: Gates, report: Report, component: str, 
         hint = _explain_absence(row, component, name) or _suggest(name, list(known))
         report.error(UNKNOWN_FLAG, message, span, hint=hint, path=path)
         return False
-    if state is State.DEPRECATED:
-        since = row.deprecated if row is not None and row.deprecated is not None else version
+    flag = known[name]
+    since = row.deprecated if row is not None and state is State.DEPRECATED else flag.deprecated
+    if since is not None and (state is State.DEPRECATED or flag.is_deprecated(version)):
         message = f"--{name} of {component} is deprecated since {since.minor_text}"
-        report.warning(DEPRECATED_FLAG, message, span, hint=_name_replacement(row), path=path)
+        hint = _name_replacement(row)
+        # the kubelet says it of every flag that is a field of its file, and has taken them ever since
+        goes = hint is not None or flag.last is not None or (row is not None and row.removed is not None)
+        tell = report.warning if goes else report.note
+        tell(DEPRECATED_FLAG, message, span, hint=hint, path=path)
     return True
 
 

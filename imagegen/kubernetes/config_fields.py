@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imagegen.kubernetes.arguments import FEATURE_GATES, merge_feature_gates
+
 _TABLE = Path(__file__).with_name("config_fields.csv")
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h))+")
@@ -53,7 +55,8 @@ def config_fields(component: str) -> Mapping[str, ConfigField]:
 def apply_flags(component: str, config: dict[str, Any], flags: Mapping[str, str]) -> dict[str, str]:
     """Write ``flags`` into ``config`` and return those that are not fields.
 
-    A value that does not fit the type of its field is written as it is, for the daemon to refuse.
+    A value that does not fit the type of its field is written as it is, for the daemon to refuse. Of
+    feature gates, ours stay beside the user's.
     """
     rest: dict[str, str] = {}
     fields = config_fields(component)
@@ -69,6 +72,9 @@ def apply_flags(component: str, config: dict[str, Any], flags: Mapping[str, str]
         place = config
         for step in field.path[:-1]:
             place = place.setdefault(step, {})
+        ours = place.get(field.path[-1])
+        if name == FEATURE_GATES and isinstance(ours, str):
+            value = merge_feature_gates(ours, text)
         place[field.path[-1]] = value
     return rest
 

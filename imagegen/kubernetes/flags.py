@@ -20,12 +20,21 @@ _TABLE = Path(__file__).with_name("flags.csv")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """``first`` and ``last`` are minors; None means from the oldest one read, or up to the newest one."""
+    """``first`` and ``last`` are minors; None means from the oldest one read, or up to the newest one.
+
+    The program says ``deprecated`` from that minor on, and no longer from ``withdrawn`` on.
+    """
 
     name: str
     first: Version | None
     last: Version | None
     deprecated: Version | None
+    withdrawn: Version | None = None
+
+    def is_deprecated(self, version: Version) -> bool:
+        """Whether the program of that version warns of the flag."""
+        withdrawn = self.withdrawn is not None and version >= self.withdrawn
+        return self.deprecated is not None and version >= self.deprecated and not withdrawn
 
     def is_in(self, version: Version) -> bool:
         """Whether the program of that version knows the flag."""
@@ -65,5 +74,6 @@ def _read_table() -> Mapping[str, Mapping[str, Flag]]:
                 first=_parse_minor(row["first"]),
                 last=_parse_minor(row["last"]),
                 deprecated=_parse_minor(row["deprecated"]),
+                withdrawn=_parse_minor(row["withdrawn"]),
             )
     return table

@@ -136,7 +136,7 @@ def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Cha
                     item=row.item,
                     effect=effect,
                     says=says,
-                    instead=row.replacement,
+                    instead=row.replacement or _name_field(component, row.item, effect, minor),
                     evidence=row.evidence,
                     path=path,
                 )
@@ -183,8 +183,15 @@ def _list_quiet(minor: str, component: str, item: str, path: str) -> Iterator[Ch
     elif flag.deprecated is not None and flag.deprecated == number:
         effect = Effect.DEPRECATED
     if effect is not None:
-        instead = f"its field in the {component}'s file" if _has_file(component, number) else ""
+        instead = _name_field(component, item, effect, minor)
         yield Change(minor=minor, component=component, item=item, effect=effect, path=path, instead=instead)
+
+
+def _name_field(component: str, item: str, effect: Effect, minor: str) -> str:
+    """What takes the place of a flag of which nothing is told: mostly a field of the same meaning."""
+    is_flag = item.startswith("--") and effect is not Effect.CHANGED
+    has_file = is_flag and _has_file(component, parse_version(f"{minor}.0"))
+    return f"its field in the {component}'s file" if has_file else ""
 
 
 def _has_file(component: str, version: Version) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.diagnostics import CODES, printable
-from imagegen.kubernetes.flags import find_flag
+from imagegen.kubernetes.flags import Flag, find_flag
 from imagegen.kubernetes.gates import COMPANIONS, GateRow, all_rows, find_rows
 from imagegen.model.version import Version
 from imagegen.plan.items import File, Item, Port, Ref, Unit
@@ -167,11 +167,19 @@ def _list_quiet_flags(name: str, daemons: list[str], version: Version | None) ->
         ]
         if flag.deprecated is not None:
             facts.append(("deprecated in", flag.deprecated.minor_text))
+        if flag.withdrawn is not None:
+            facts.append(("no longer deprecated in", flag.withdrawn.minor_text))
         if flag.last is not None:
             facts.append(("last in", flag.last.minor_text))
         if version is not None:
-            facts.insert(0, (f"in {version}", "available" if flag.is_in(version) else "not available"))
+            facts.insert(0, (f"in {version}", _state_flag(flag, version)))
         yield Explanation(title=f"{daemon} --{name} (flag)", facts=tuple(facts))
+
+
+def _state_flag(flag: Flag, version: Version) -> str:
+    if not flag.is_in(version):
+        return "not available"
+    return "deprecated" if flag.is_deprecated(version) else "available"
 
 
 def _explain_row(row: GateRow, version: Version | None) -> Explanation:

@@ -49,7 +49,7 @@ def test_every_flag_and_field_is_known(tmp_path: Path, name: str, minor: str) ->
         assert set(arguments) <= set(known), component
         # dockershim's own flags are deprecated as a whole before they go
         excused = CLOSING | {"network-plugin", "cni-bin-dir", "cni-conf-dir"}
-        late = {n for n in arguments if (d := known[n].deprecated) and version >= d}
+        late = {n for n in arguments if known[n].is_deprecated(version)}
         assert late <= excused, component
     fields = read_fields(minor)
     for body in rendered.objects.values():

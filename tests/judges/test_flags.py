@@ -59,7 +59,7 @@ def test_every_flag_is_known_and_not_deprecated(
     for component, arguments in render_all(cluster, gates, roles).arguments.items():
         known = list_flags(component, cluster.kubernetes.version)
         assert set(arguments) <= set(known), component
-        late = {n for n in arguments if (d := known[n].deprecated) and cluster.kubernetes.version >= d}
+        late = {n for n in arguments if known[n].is_deprecated(cluster.kubernetes.version)}
         assert late <= CLOSING, component
 
 

@@ -23,3 +23,11 @@ def test_literals_are_escaped_for_systemd_and_variables_stay() -> None:
         "--c=",
         '"--d=line\\nbreak"',
     ]
+
+
+def test_feature_gates_are_merged_gate_by_gate() -> None:
+    """The user's gates come beside ours: kube-proxy 1.9 needs SupportIPVSProxyMode for ipvs."""
+    ours = {"feature-gates": "SupportIPVSProxyMode=true,A=true"}
+    merged = merge_arguments(ours, {"feature-gates": "B=true,A=false"})
+    assert merged == {"feature-gates": "SupportIPVSProxyMode=true,A=false,B=true"}
+    assert merge_arguments({}, {"feature-gates": "B=true"}) == {"feature-gates": "B=true"}

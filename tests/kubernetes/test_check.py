@@ -61,6 +61,13 @@ def findings(folder: Path, minor: str, flags: str) -> list[Diagnostic]:
         ),
         (
             "1.36",
+            "{kubelet: {max-pods: '50'}}",
+            "IMG402",
+            "--max-pods of kubelet is deprecated since 1.10",
+            None,
+        ),
+        (
+            "1.36",
             "{kube-proxy: {conntrack-min: lots}}",
             "IMG403",
             "wanted a whole number for --conntrack-min of kube-proxy, got 'lots'",
@@ -83,7 +90,9 @@ def test_findings(tmp_path: Path, minor: str, flags: str, code: str, message: st
     assert finding.hint == hint
     assert finding.span is not None
     assert finding.span.line == 3
-    assert finding.severity is (Severity.WARNING if code == "IMG402" else Severity.ERROR)
+    # a note, where nothing is known to take the flag away
+    deprecated = Severity.WARNING if hint else Severity.NOTE
+    assert finding.severity is (deprecated if code == "IMG402" else Severity.ERROR)
 
 
 def test_good_flags_are_no_finding(tmp_path: Path) -> None:

@@ -72,3 +72,9 @@ def test_no_two_flags_share_a_field() -> None:
     for component in ("etcd", "kube-proxy"):
         paths = [field.path for field in config_fields(component).values()]
         assert len(paths) == len(set(paths)), component
+
+
+def test_feature_gates_of_etcd_stay_beside_the_users() -> None:
+    config: dict[str, Any] = {"feature-gates": "InitialCorruptCheck=true"}
+    assert apply_flags("etcd", config, {"feature-gates": "CompactHashCheck=true"}) == {}
+    assert config == {"feature-gates": "InitialCorruptCheck=true,CompactHashCheck=true"}

@@ -6,9 +6,11 @@ import itertools
 
 import pytest
 
-from imagegen.kubernetes.flags import list_flags
+from imagegen.kubernetes.config_fields import config_fields
+from imagegen.kubernetes.flags import find_flag, list_flags
 from imagegen.kubernetes.gates import State, all_rows, find_rows, load_gates
 from imagegen.kubernetes.releases import known_minors, newest_patch
+from imagegen.model.version import Version
 
 COMPONENTS = {
     "all",
@@ -28,6 +30,7 @@ COMPONENTS = {
     "runtime",
 }
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+OLDEST = int(known_minors()[0].split(".")[1])
 KINDS = {"admission", "api", "behaviour", "field", "flag", "gate", "label"}
 
 
@@ -113,6 +116,39 @@ def test_flags_agree_with_the_programs(minor: str) -> None:
         if there == gone:
             wrong.append((row.component, row.item, row.state_in(version).value))
     assert wrong == []
+
+
+def test_the_two_tables_of_flags_agree() -> None:
+    """When a flag came, was deprecated and went is the same in gates.csv and flags.csv.
+
+    A deprecation that was withdrawn is in the list of flags only, for a row knows one life.
+    """
+    wrong = []
+    for row in all_rows():
+        for component in DAEMONS if row.component == "all" else {row.component} & set(DAEMONS):
+            flag = find_flag(component, row.item.removeprefix("--")) if row.kind == "flag" else None
+            if flag is None:
+                continue
+            gone = None if row.removed is None else Version(1, row.removed.minor - 1, 0)
+            deprecated = flag.deprecated if flag.withdrawn is None else None
+            facts = (flag.first, deprecated, flag.last)
+            born = row.alpha or (row.introduced if row.introduced and row.introduced.minor > OLDEST else None)
+            if (born, row.deprecated, gone) != facts:
+                wrong.append((component, row.item, born, row.deprecated, gone, facts))
+    assert wrong == []
+
+
+def test_every_row_about_a_flag_is_about_a_flag_of_that_program() -> None:
+    """Except for those that were gone before the oldest minor."""
+    for row in all_rows():
+        if row.kind == "flag" and row.component in (*DAEMONS, "etcd"):
+            gone = row.removed is not None and row.removed.minor <= OLDEST and row.component != "etcd"
+            assert gone or find_flag(row.component, row.item.removeprefix("--")), (row.component, row.item)
+
+
+@pytest.mark.parametrize("component", ["etcd", "kube-proxy"])
+def test_every_field_of_a_flag_is_of_a_flag(component: str) -> None:
+    assert all(find_flag(component, name) for name in config_fields(component))
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.pairwise(known_minors())))

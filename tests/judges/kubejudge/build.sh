@@ -17,6 +17,12 @@ rm -rf vendor go.work go.work.sum
 sed -i -E "s#^(\s*)(k8s.io/[a-z0-9-]+) => ./staging/src/.*#\1\2 => \2 v0.${version#1.}#" go.mod
 mkdir -p cmd/judge "$folder"
 cp "$here/main.go" cmd/judge/
+minor=${version#1.} minor=${minor%%.*} fit=
+for file in "$here"/fit_1_*.go; do
+    since=${file##*_} since=${since%.go}
+    if [ "$since" -le "$minor" ]; then fit=$file; fi
+done
+cp "$fit" cmd/judge/fit.go
 export GOFLAGS=-mod=mod GOWORK=off
 nice go build -p 1 -gcflags='all=-N -l' -ldflags='-s -w' -o "$folder/judge-$version" ./cmd/judge
 "$folder/judge-$version" dump >"$folder/dump-$version.json"

@@ -1,9 +1,9 @@
 // Judge links the decoders and flag sets of one Kubernetes release. "dump" prints every flag and every field of the
 // configuration kinds as JSON; with file names it decodes and validates them as the programs do at start.
+// What is called differently from release to release is in fit_*.go, of which build.sh takes one.
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,20 +14,12 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	apiserver "k8s.io/apiserver/pkg/apis/apiserver"
-	apiserverinstall "k8s.io/apiserver/pkg/apis/apiserver/install"
-	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
-	apiserverv1beta1 "k8s.io/apiserver/pkg/apis/apiserver/v1beta1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	auditpolicy "k8s.io/apiserver/pkg/audit/policy"
-	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
-	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/cli/globalflag"
-	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/component-base/version/verflag"
 	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
-	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	apiserveroptions "k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	kcmoptions "k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
@@ -36,7 +28,6 @@ import (
 	kubeletoptions "k8s.io/kubernetes/cmd/kubelet/app/options"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	kubeletscheme "k8s.io/kubernetes/pkg/kubelet/apis/config/scheme"
-	kubeletvalidation "k8s.io/kubernetes/pkg/kubelet/apis/config/validation"
 	proxyconfig "k8s.io/kubernetes/pkg/proxy/apis/config"
 	proxyscheme "k8s.io/kubernetes/pkg/proxy/apis/config/scheme"
 	proxyvalidation "k8s.io/kubernetes/pkg/proxy/apis/config/validation"
@@ -110,7 +101,7 @@ func fields(t reflect.Type, prefix string, seen map[reflect.Type]bool, out map[s
 	}
 }
 
-func fieldsOf(v any) []string {
+func fieldsOf(v interface{}) []string {
 	out := map[string]string{}
 	fields(reflect.TypeOf(v), "", map[reflect.Type]bool{}, out)
 	var keys []string
@@ -137,10 +128,10 @@ func decodeInto(codecs serializer.CodecFactory, data []byte) runtime.Object {
 
 func main() {
 	if os.Args[1] == "dump" {
-		_ = logsapi.AddFeatureGates(utilfeature.DefaultMutableFeatureGate)
+		addLoggingGates()
 		kcm, err := kcmoptions.NewKubeControllerManagerOptions()
 		die(err)
-		kf := kcm.Flags(nil, nil, nil)
+		kf := controllerManagerFlags(kcm)
 		// after the controller manager, which changes a feature gate before the first flag set takes the gates
 		af := apiserveroptions.NewServerRunOptions().Flags()
 		sched := scheduleroptions.NewOptions()
@@ -152,22 +143,23 @@ func main() {
 		kflags.AddFlags(kubelet)
 		kubeletoptions.AddKubeletConfigFlags(kubelet, kconf)
 		kubeletoptions.AddGlobalFlags(kubelet)
-		out := map[string]any{
-			"flags": map[string]any{
+		kinds := map[string]interface{}{
+			"KubeletConfiguration":   fieldsOf(kubeletv1beta1.KubeletConfiguration{}),
+			"KubeProxyConfiguration": fieldsOf(kubeproxyv1alpha1.KubeProxyConfiguration{}),
+			"Policy":                 fieldsOf(auditv1.Policy{}),
+		}
+		for kind, value := range moreKinds() {
+			kinds[kind] = fieldsOf(value)
+		}
+		out := map[string]interface{}{
+			"flags": map[string]interface{}{
 				"kube-apiserver":          dump(named(af, "kube-apiserver")),
 				"kube-controller-manager": dump(named(kf, "kube-controller-manager")),
 				"kube-scheduler":          dump(named(*sched.Flags, "kube-scheduler")),
 				"kubelet":                 dump(kubelet),
 				"kube-proxy":              dump(proxyapp.NewProxyCommand().Flags()),
 			},
-			"fields": map[string]any{
-				"KubeletConfiguration":        fieldsOf(kubeletv1beta1.KubeletConfiguration{}),
-				"KubeProxyConfiguration":      fieldsOf(kubeproxyv1alpha1.KubeProxyConfiguration{}),
-				"KubeSchedulerConfiguration":  fieldsOf(schedulerv1.KubeSchedulerConfiguration{}),
-				"EncryptionConfiguration":     fieldsOf(apiserverv1.EncryptionConfiguration{}),
-				"AuthenticationConfiguration": fieldsOf(apiserverv1beta1.AuthenticationConfiguration{}),
-				"Policy":                      fieldsOf(auditv1.Policy{}),
-			},
+			"fields": kinds,
 		}
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", " ")
@@ -183,8 +175,8 @@ func main() {
 			_, codecs, err := kubeletscheme.NewSchemeAndCodecs(serializer.EnableStrict)
 			die(err)
 			c := decodeInto(*codecs, data).(*kubeletconfig.KubeletConfiguration)
-			_ = logsapi.AddFeatureGates(utilfeature.DefaultMutableFeatureGate)
-			die(kubeletvalidation.ValidateKubeletConfiguration(c, utilfeature.DefaultFeatureGate))
+			addLoggingGates()
+			die(validateKubelet(c))
 		case strings.Contains(text, "kind: KubeProxyConfiguration"):
 			c := decodeInto(serializer.NewCodecFactory(proxyscheme.Scheme, serializer.EnableStrict), data)
 			die(proxyvalidation.Validate(c.(*proxyconfig.KubeProxyConfiguration)).ToAggregate())
@@ -192,15 +184,12 @@ func main() {
 			c := decodeInto(serializer.NewCodecFactory(schedulerscheme.Scheme, serializer.EnableStrict), data)
 			die(schedulervalidation.ValidateKubeSchedulerConfiguration(c.(*schedulerconfig.KubeSchedulerConfiguration)))
 		case strings.Contains(text, "kind: EncryptionConfiguration"):
-			_, err := encryptionconfig.LoadEncryptionConfig(context.Background(), path, true, "judge")
-			die(err)
+			die(loadEncryption(path))
 		case strings.Contains(text, "audit.k8s.io"):
 			_, err := auditpolicy.LoadPolicyFromFile(path)
 			die(err)
 		case strings.Contains(text, "kind: AuthenticationConfiguration"):
-			scheme := runtime.NewScheme()
-			apiserverinstall.Install(scheme)
-			_ = decodeInto(serializer.NewCodecFactory(scheme, serializer.EnableStrict), data).(*apiserver.AuthenticationConfiguration)
+			decodeAuthentication(data)
 		default:
 			die(fmt.Errorf("%s: unknown kind", path))
 		}

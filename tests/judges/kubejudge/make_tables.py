@@ -88,10 +88,12 @@ def write_flags(dumps: dict[str, dict[str, dict[str, list[object]]]]) -> None:
     seen["kube-proxy", "version"] = minors
     with FLAGS.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["component", "flag", "first", "last", "deprecated"])
+        writer.writerow(["component", "flag", "first", "last", "deprecated", "withdrawn"])
         for key in sorted(seen):
-            since = deprecated.get(key, [""])[0]
-            writer.writerow([*key, *span_of(minors, seen[key], _GAPS.get(key, "")), since])
+            warned = deprecated.get(key, [""])
+            after = [m for m in seen[key] if warned[0] and minors.index(m) > minors.index(warned[-1])]
+            span = span_of(minors, seen[key], _GAPS.get(key, ""))
+            writer.writerow([*key, *span, warned[0], after[0] if after else ""])
 
 
 def write_fields(dumps: dict[str, dict[str, dict[str, list[object]]]]) -> None:

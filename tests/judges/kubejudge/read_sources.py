@@ -24,7 +24,7 @@ _METHOD = re.compile(rf"\.(?:(?:{_TYPES})(?:Var)?P?|VarP?F?)\(")
 #: a literal, a word that may be a constant, or the start of the next statement
 _WORD = re.compile(r'"([a-z][a-z0-9_-]*)"|(?<![\w.&])(\w*[fF]lag\w*|\n)(?=\s*,|\s*\w+\.\w+\()')
 _CONSTANT = re.compile(r'\b(\w*[fF]lag\w*)\s+(?:string\s+)?= "([a-z][a-z0-9-]*)"')
-_DEPRECATED = re.compile(r'(?:MarkDeprecated\(|registerDeprecated\(\w+, \w+, )\s*"([a-z0-9-]+)"')
+_DEPRECATED = re.compile(r'(?:MarkDeprecated\(|registerDeprecated\(\w+, \w+, )\s*"([a-z0-9_-]+)"')
 _REGISTERED = re.compile(r'\bregister\w*\(\w+, \w+, "([a-z0-9_-]+)"')
 _AUDIT = re.compile(r'"audit-%s-([a-z-]+)"')
 _FUNCTION = re.compile(r"^func (?:\(\w+ \*?(?P<type>\w+)\) )?(?P<name>\w+)\(", re.MULTILINE)
@@ -234,7 +234,7 @@ def read_flags(tree: Path, minor: int, component: str) -> list[dict[str, object]
     """Every flag of one component, in the form of a dump."""
     found: dict[str, bool] = {}
     for function in choose_functions(tree, component):
-        deprecated = set(_DEPRECATED.findall(function.body))
+        deprecated = {name.replace("_", "-") for name in _DEPRECATED.findall(function.body)}
         # the fields of the file that are flags, too, are all marked in a loop
         every = "f.Deprecated = " in function.body or ".Deprecated = notice" in function.body
         for name in list_names(function.body, function.constants):
