@@ -152,9 +152,9 @@ def _write_formats(
             for image, disk_format in _list_missing(images, folder)
             if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
         ]
+        # beside the formats, for which other programs work
+        jobs += [partial(build_bill, shop, folder, image) for image in images]
         run_jobs(jobs, stop=shop.runner.end_all)
-        for image in images:
-            build_bill(shop, folder, image)
         folder.commit(lambda path: any(path.startswith(f"images/{image.name}.") for image in images))
     return times
 

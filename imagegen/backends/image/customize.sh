@@ -106,7 +106,9 @@ save_lists() {
 # evidence for the bill of materials
 save_facts() {
     cp "$root/var/lib/dpkg/status" "$out/dpkg-status"
-    chmod 0644 "$out/dpkg-status"
+    in_root sh -c 'cd / && exec tar --create --dereference --ignore-failed-read usr/share/doc/*/copyright' \
+        >"$out/copyrights.tar"
+    chmod 0644 "$out/dpkg-status" "$out/copyrights.tar"
 }
 
 save_kernel() {

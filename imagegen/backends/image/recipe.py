@@ -15,6 +15,7 @@ from imagegen.backends.image import bootloader, disk, iso, nodeseed, rootfs, sbo
 from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.imageplan import ImagePlan, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
+from imagegen.backends.image.licences import read_licences
 from imagegen.backends.image.partitions import plan_layout
 from imagegen.backends.image.payload import FindSource, Payload, write_payload
 from imagegen.backends.output import OutputFolder
@@ -188,5 +189,6 @@ def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
         packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
         sources={source: shop.find_source(source) for source in list_sources([image])},
         epoch=shop.epoch,
+        licences=read_licences(role / "copyrights.tar"),
     )
     folder.write(path, sbom.emit_bill(bill), inputs=key)

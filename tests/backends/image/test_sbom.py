@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from packageurl import PackageURL
 
 from imagegen.backends.image.imageplan import ImagePlan, list_sources, plan_image
 from imagegen.backends.image.layers import LayerCache
+from imagegen.backends.image.licences import Licences, parse_copyright
 from imagegen.backends.image.recipe import Workshop, build_bill
 from imagegen.backends.image.sbom import Bill, DebianPackage, emit_bill, parse_dpkg_status
 from imagegen.backends.image.sources import Digests
@@ -33,6 +36,8 @@ Package: zlib1g
 Status: install ok installed
 Architecture: amd64
 Multi-Arch: same
+Maintainer: Mark Brown <broonie@debian.org>
+Homepage: http://zlib.net/
 Source: zlib
 Version: 1:1.3.dfsg+really1.3.1-1+b1
 Description: compression library
@@ -52,8 +57,36 @@ Conffiles:
 """
 PACKAGES = (
     DebianPackage(name="adduser", version="3.152", architecture="all"),
-    DebianPackage(name="zlib1g", version="1:1.3.dfsg+really1.3.1-1+b1", architecture="amd64"),
+    DebianPackage(
+        name="zlib1g",
+        version="1:1.3.dfsg+really1.3.1-1+b1",
+        architecture="amd64",
+        maintainer="Mark Brown <broonie@debian.org>",
+        homepage="http://zlib.net/",
+        source="zlib",
+    ),
 )
+COPYRIGHT = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: adduser
+
+Files: *
+Copyright: 1997 somebody
+License: GPL-2+
+
+Files: deluser
+Copyright: 2000 somebody else
+License: Expat
+ Permission is hereby granted,
+ .
+ License: this is not a field.
+
+License: GPL-2+
+ See /usr/share/common-licenses/GPL-2.
+
+License: unused
+ Nothing is under it.
+"""
 _ORIGIN = Origin("test")
 
 
@@ -85,6 +118,10 @@ def bill(tmp_path: Path) -> Bill:
             pinned: files["ctr"],
         },
         epoch=EPOCH,
+        licences={
+            "zlib1g": Licences("Zlib"),
+            "adduser": Licences("GPL-2.0-or-later AND (MIT OR Zlib)"),
+        },
     )
 
 
@@ -112,7 +149,11 @@ def test_everything_is_listed(bill: Bill) -> None:
     assert ctr["purl"] == "pkg:generic/containerd@1.2.3#bin/ctr"
     pause = PackageURL.from_string(parts["oci:registry.example:5000/base/pause:3.10"]["purl"])
     assert pause.qualifiers == {"repository_url": "registry.example:5000/base/pause", "tag": "3.10"}
-    assert not any("licenses" in part for part in parts.values())
+    zlib1g = parts["deb:zlib1g:amd64"]
+    assert zlib1g["licenses"] == [{"license": {"id": "Zlib"}}]
+    assert (zlib1g["supplier"]["name"], zlib1g["publisher"]) == ("Debian", PACKAGES[1].maintainer)
+    assert zlib1g["externalReferences"] == [{"type": "website", "url": "http://zlib.net/"}]
+    assert parts["deb:adduser:all"]["licenses"] == [{"expression": "GPL-2.0-or-later AND (MIT OR Zlib)"}]
 
 
 def test_the_subject_depends_on_every_part(bill: Bill) -> None:
@@ -130,6 +171,7 @@ def test_same_input_same_bytes_in_any_order(bill: Bill) -> None:
         packages=bill.packages[::-1],
         sources=dict(reversed(list(bill.sources.items()))),
         epoch=bill.epoch,
+        licences=bill.licences,
     )
     assert emit_bill(turned) == emit_bill(bill)
     assert b'"timestamp": "2026-01-01T00:00:00+00:00"' in emit_bill(bill)
@@ -160,6 +202,8 @@ def test_it_lies_beside_the_images_and_in_the_manifest(image: ImagePlan, tmp_pat
             folder.commit(lambda path: False)
     document = (tmp_path / "out" / "images" / "quickstart-worker.cdx.json").read_bytes()
     assert folder.summary.written == 0
+    (adduser,) = [part for part in json.loads(document)["components"] if part["name"] == "adduser"]
+    assert adduser["licenses"] == [{"expression": "GPL-2.0-or-later AND MIT"}]
     names = {part["name"] for part in json.loads(document)["components"]}
     assert {"adduser", "zlib1g", "kubelet"} <= names
     assert len(json.loads(document)["components"]) == len(PACKAGES) + len(list_sources([image]))
@@ -169,3 +213,54 @@ def test_it_lies_beside_the_images_and_in_the_manifest(image: ImagePlan, tmp_pat
 
 def _write_status(folder: Path) -> None:
     (folder / "dpkg-status").write_text(STATUS)
+    with tarfile.open(folder / "copyrights.tar", "w") as archive:
+        body = COPYRIGHT.encode()
+        info = tarfile.TarInfo("usr/share/doc/adduser/copyright")
+        info.size = len(body)
+        archive.addfile(info, io.BytesIO(body))
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        (["GPL-2"], Licences("GPL-2.0-only")),
+        (["LGPL-2.1+", "Apache-2.0"], Licences("Apache-2.0 AND LGPL-2.1-or-later")),
+        (["GPL-2+ or Expat", "ISC"], Licences("(GPL-2.0-or-later OR MIT) AND ISC")),
+        (["GPL-2 with Linux-syscall-note exception"], Licences("GPL-2.0-only WITH Linux-syscall-note")),
+        (["LGPL-2.1-or-later AND ISC"], Licences("LGPL-2.1-or-later AND ISC")),
+        (["public-domain", "BSD-3-clause"], Licences(None, ("BSD-3-Clause", "public-domain"))),
+        (["GPL-3+ with Bison exception"], Licences(None, ("GPL-3+ with Bison exception",))),
+    ],
+)
+def test_licences_are_spdx_expressions_or_the_names_that_are_used(
+    fields: list[str], wanted: Licences
+) -> None:
+    head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
+    paragraphs = [f"Files: {number}\nLicense: {name}\n text\n" for number, name in enumerate(fields)]
+    assert parse_copyright("\n".join([head, *paragraphs])) == wanted
+
+
+def test_a_copyright_file_in_another_form_says_nothing() -> None:
+    assert parse_copyright("This package was debianized by somebody.\nLicense: GPL-2+\n") is None
+
+
+def test_a_go_program_names_its_modules(bill: Bill) -> None:
+    """The form is that of debug/buildinfo: a header of 32 bytes, then two strings behind their lengths."""
+    modules = "path\texample.org/tool/cmd/tool\nmod\texample.org/tool\tv1.2.0\th1:a=\n"
+    modules += "dep\texample.org/old\tv0.1.0\n=>\texample.org/new/v2\tv2.0.0\th1:b=\n"
+    framed = b"0" * 16 + modules.encode() + b"1" * 16
+    size = bytes([len(framed) & 0x7F | 0x80, len(framed) >> 7])
+    body = (
+        b"\x7fELF" + bytes(28) + b"\xff Go buildinf:\x08\x02".ljust(32, b"\0") + b"\x06go1.24" + size + framed
+    )
+    (kubelet,) = [
+        source for source in bill.sources if isinstance(source, Binary) and source.part == "kubelet"
+    ]
+    bill.sources[kubelet].write_bytes(body)
+    data = emit_bill(bill)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode()) is None
+    parts = _by_ref(data)
+    assert parts["file:/usr/local/bin/kubelet"]["purl"] == "pkg:golang/example.org/tool@v1.2.0#cmd/tool"
+    assert parts["go:example.org/new/v2@v2.0.0"]["purl"] == "pkg:golang/example.org/new/v2@v2.0.0"
+    uses = {row["ref"]: row.get("dependsOn") for row in json.loads(data)["dependencies"]}
+    assert uses["file:/usr/local/bin/kubelet"] == ["go:example.org/new/v2@v2.0.0"]
