@@ -38,6 +38,11 @@ def copy_sparse(source: Path, target: Path, offset: int) -> None:
             position = end
 
 
+def copy_disk(runner: Runner, source: Path, target: Path) -> None:
+    """Copy a disk so that every block of zeros becomes a hole; an existing ``target`` keeps its mode."""
+    runner.run(["cp", "--sparse=always", "--reflink=never", str(source), str(target)])
+
+
 def copy_range(reader: int, writer: int, position: int, count: int, offset: int) -> None:
     """Copy ``count`` bytes from ``position`` on; in the target they lie ``offset`` bytes further back."""
     end = position + count

@@ -160,7 +160,7 @@ def put_seed_in(shop: Workshop, image: ImagePlan, seed: nodeseed.NodeSeed, raw: 
     """A copy of the role's disk with a node's seed inside, in ``work``: keys do not enter the cache."""
     copy = work / RAW
     copy.touch(mode=0o600)
-    shop.runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(copy)])
+    disk.copy_disk(shop.runner, raw, copy)
     layout = plan_layout(image.role_key, image.cluster.image.size_mib)
     nodeseed.write_seed(shop.runner, seed, copy, layout.root.offset_bytes, work, epoch=shop.epoch)
     return copy

@@ -116,10 +116,14 @@ def test_a_qcow2_does_not_depend_on_where_the_disk_has_holes(raw: Path, tmp_path
 @pytest.mark.process
 def test_gce_archive_is_an_old_gnu_sparse_tar(raw: Path, tmp_path: Path) -> None:
     sums = set()
+    (tmp_path / "work").mkdir()
     for number in range(2):
         target = tmp_path / f"{number}.tar.gz"
         os.utime(raw, (number, number))
-        gce.write_gce_archive(Runner(), raw, target, epoch=EPOCH)
+        gce.write_gce_archive(Runner(), raw, target, tmp_path / "work", epoch=EPOCH)
+        with open(raw, "r+b") as handle:
+            handle.seek(300 * MIB)
+            handle.write(bytes(MIB))
         sums.add(hashlib.sha256(target.read_bytes()).hexdigest())
     assert len(sums) == 1
     with tarfile.open(target) as archive:
@@ -140,7 +144,7 @@ def test_gce_takes_whole_gib_only(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(MIB))
     with pytest.raises(ImagegenError, match="whole GiB"):
-        gce.write_gce_archive(Runner(), disk, tmp_path / "x", epoch=EPOCH)
+        gce.write_gce_archive(Runner(), disk, tmp_path / "x", tmp_path, epoch=EPOCH)
 
 
 HARDWARE = ova.Hardware(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imagegen.backends.image.disk import copy_disk
 from imagegen.backends.image.formats import convert, gce, ova, qcow2
 from imagegen.backends.image.imageplan import ImagePlan
 from imagegen.model.cluster import DiskFormat, Firmware, Role
@@ -40,7 +41,7 @@ def write_format(
     image_id = image.image_id
     match disk_format:
         case DiskFormat.RAW:
-            runner.run(["cp", "--sparse=always", "--reflink=auto", str(raw), str(target)])
+            copy_disk(runner, raw, target)
         case DiskFormat.QCOW2:
             qcow2.write_qcow2(runner, raw, target, work)
         case DiskFormat.VMDK:
@@ -62,7 +63,7 @@ def write_format(
             convert.fix_vmdk(stream, image_id)
             ova.write_ova(hardware, stream, target, epoch=epoch)
         case DiskFormat.GCE:
-            gce.write_gce_archive(runner, raw, target, epoch=epoch)
+            gce.write_gce_archive(runner, raw, target, work, epoch=epoch)
         case DiskFormat.ISO:
             raise ValueError("an ISO is made from the role's root, not from its disk")
 
