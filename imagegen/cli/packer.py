@@ -107,11 +107,12 @@ def parse_variables(words: Sequence[str]) -> Mapping[str, str]:
 
 def build_with_packer(order: PackerOrder, terminal: Terminal) -> None:
     """Write the builds with every part in place; run Packer, unless only the preparation is wanted."""
-    from imagegen.backends.packer.build import PackerJob, choose_builder, read_style, run_packer
+    from imagegen.backends.packer.build import PackerJob, check_place, choose_builder, read_style, run_packer
     from imagegen.backends.packer.versions import PackerStyle
     from imagegen.run import Runner
 
     find_output(order.out)
+    check_place(order.out)
     plan = read_plan_aloud(order.cluster, order.profile_dirs, terminal)
     for role in order.roles:
         require_known("set of roles", role, [role_plan.name for role_plan in plan.role_plans])

@@ -52,7 +52,8 @@ def _line(text: str) -> str | None:
 
 
 def _gecos(text: str) -> str | None:
-    return "wanted no colon and no comma" if re.search("[:,]", text) else _line(text)
+    # the last three mean something in sysusers.d(5)
+    return 'wanted none of : , " % and \\' if re.search(r'[:,"%\\]', text) else _line(text)
 
 
 def _cidr(text: str) -> str | None:
@@ -70,12 +71,8 @@ def _port(text: str) -> str | None:
     return None
 
 
-def _host_path(text: str) -> str | None:
-    if text.startswith("/") and not _CONTROL.search(text) and ":" not in text:
-        return None
-    return f"wanted an absolute path, got {text!r}"
-
-
+#: a word of passwd(5) and of sysusers.d(5)
+_PLACE = r"/[A-Za-z0-9._+@/-]*"
 _ACCOUNT = r"[a-z_][a-z0-9_-]{0,30}"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}"
 _UNIT = r"[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|timer|path|mount|automount|target|slice|swap)"
@@ -174,8 +171,16 @@ SECTIONS: Mapping[str, Section] = {
             "group": _account("group"),
             "uid": Key(kind="number"),
             "groups": Key(kind="texts", rule=_match(_ACCOUNT, "a group name"), pattern=_ACCOUNT),
-            "home": Key(rule=_host_path, text="/nonexistent by default"),
-            "shell": Key(rule=_host_path, text="/usr/sbin/nologin by default"),
+            "home": Key(
+                rule=_match(_PLACE, "an absolute path of letters, digits and . _ + @ -"),
+                pattern=_PLACE,
+                text="/nonexistent by default",
+            ),
+            "shell": Key(
+                rule=_match(_PLACE, "an absolute path of letters, digits and . _ + @ -"),
+                pattern=_PLACE,
+                text="/usr/sbin/nologin by default",
+            ),
             "system": Key(kind="switch", text="true by default"),
             "gecos": Key(rule=_gecos),
             **_EXTRA,

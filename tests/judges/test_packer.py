@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,7 +26,8 @@ from imagegen.model.cluster import OperatingSystem
 from imagegen.plan.plan import Plan
 from imagegen.resources import find_resource
 from tests.conftest import require_judge
-from tests.judges.packers import Packer, acquire_hcl2json, acquire_packer
+from tests.judges.conftest import skip_unless
+from tests.judges.packers import Packer, acquire_hcl2json
 from tests.judges.tools import CACHE, Unavailable
 from tests.plan.plans import try_plan
 
@@ -51,21 +51,6 @@ nodes:
 ROLES = ("etcd", "master", "worker", "lb", "base", "master+worker")
 SUM = "sha256:" + "1" * 64
 ALL_BUILDERS = [builder for builders in BUILDERS.values() for builder in builders]
-
-
-def skip_unless(reason: Unavailable) -> None:
-    if os.environ.get("IMAGEGEN_REQUIRE_JUDGES") == "1":
-        pytest.fail(f"judge: {reason}")
-    pytest.skip(f"judge: {reason}")
-
-
-@pytest.fixture(scope="module", params=list(PackerStyle))
-def packer(request: pytest.FixtureRequest) -> Packer:
-    try:
-        return acquire_packer(request.param)
-    except Unavailable as reason:
-        skip_unless(reason)
-        raise
 
 
 @functools.cache

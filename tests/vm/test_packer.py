@@ -20,7 +20,7 @@ from imagegen.backends.packer.versions import PackerStyle
 from imagegen.lab.console import wait_for_console
 from imagegen.lab.machine import Disk, MachineSpec, Nic, start_machine
 from imagegen.verify.roots import Root
-from tests.backends.packer.test_install_script import HOSTILE, HOSTILE_NAME
+from tests.backends.packer.test_hostile import COMMENT, wanted_bodies, write_profile
 from tests.judges.packers import Packer, acquire_packer
 from tests.judges.tools import Unavailable
 from tests.vm.labs import find_mirror
@@ -68,14 +68,7 @@ class Workshop:
     def __init__(self, folder: Path, packer: Packer) -> None:
         self.folder, self.packer = folder, packer
         self.cluster, self.out = folder / "cluster.yaml", folder / "out"
-        (folder / "profiles").mkdir()
-        quoted = HOSTILE_NAME.replace("\\", "\\\\").replace('"', '\\"')
-        (folder / "profiles" / "hostile.bin").write_bytes(HOSTILE.encode())
-        (folder / "profiles" / "worker.yaml").write_text(
-            "description: a file that every layer could stumble over\n"
-            "files:\n"
-            f'  - {{path: "{quoted}", mode: "0640", source: hostile.bin}}\n'
-        )
+        self.profiles = write_profile(folder / "profiles", "worker")
         self.cluster.write_text(CLUSTER)
 
     def imagegen(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -91,9 +84,11 @@ class Workshop:
         assert not check or done.returncode == 0, done.stderr[-6000:]
         return done
 
-    def build(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def build(
+        self, *arguments: str, check: bool = True, profiles: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         where = ["--mirror", str(find_mirror()), "--offline", "-o", str(self.out), "--quiet"]
-        where += ["--profiles", str(self.folder / "profiles")]
+        where += ["--profiles", str(profiles or self.profiles)]
         return self.imagegen("build", *where, *arguments, check=check)
 
     @property
@@ -106,11 +101,11 @@ class Workshop:
         return {"base_image": str(self.base), "base_checksum": f"sha256:{digest}", "accelerator": "tcg"}
 
     def build_with_packer(
-        self, role: str, check: bool = True, **more: str
+        self, role: str, check: bool = True, profiles: Path | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
         values = self.base_variables() | more
         words = [word for name, value in values.items() for word in ("--var", f"{name}={value}")]
-        return self.build("--with", "packer", "--role", role, *words, check=check)
+        return self.build("--with", "packer", "--role", role, *words, check=check, profiles=profiles)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +128,7 @@ def test_a_machine_that_never_answers(shop: Workshop) -> None:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", empty, "3G"], check=True)
     digest = hashlib.sha256(empty.read_bytes()).hexdigest()
     done = shop.build_with_packer(
-        "base", check=False, base_image=str(empty), base_checksum=f"sha256:{digest}", ssh_timeout="5s"
+        "base", check=False, base_image=str(empty), base_checksum=f"sha256:{digest}", ssh_timeout="60s"
     )
     assert done.returncode == 1
     assert "Timeout waiting for SSH" in done.stderr
@@ -141,6 +136,23 @@ def test_a_machine_that_never_answers(shop: Workshop) -> None:
     assert f"read {place / 'packer.log'} and {place / 'console.log'}" in done.stderr
     check_nothing_is_left(shop)
     assert not (shop.out / "images" / "packed-worker.qcow2").exists()
+
+
+def test_a_provisioner_that_fails(shop: Workshop) -> None:
+    """A unit that no package brings: the step that enables it is named, and the image of before stays."""
+    profiles = shop.folder / "failing"
+    profiles.mkdir()
+    (profiles / "base.yaml").write_text(
+        "description: asks for what is not there\nunits: [{name: missing.service, state: enabled}]\n"
+    )
+    before = shop.base_variables()["base_checksum"]
+    done = shop.build_with_packer("base", check=False, profiles=profiles)
+    assert done.returncode == 1
+    assert "imagegen: cannot enable missing.service" in done.stderr
+    place = shop.out / "packer" / "base" / "work"
+    assert f"read {place / 'packer.log'} and {place / 'console.log'}" in done.stderr
+    check_nothing_is_left(shop)
+    assert shop.base_variables()["base_checksum"] == before
 
 
 def test_a_wrong_binary_fails_a_plain_packer_build(shop: Workshop) -> None:
@@ -197,7 +209,9 @@ def test_the_worker_is_that_of_the_direct_build_and_starts(shop: Workshop) -> No
     assert 1 <= len(allowed) <= 30
     assert list_differences(direct, made, allowed) == []
     tree = Root(shop.folder / "made" / "tree")
-    assert tree.find(HOSTILE_NAME).read_bytes() == HOSTILE.encode()
+    for path, body in wanted_bodies().items():
+        assert tree.find(path).read_bytes() == body, path
+    assert f":{COMMENT}:".encode() in tree.find("/etc/passwd").read_bytes()
     assert tree.find("/etc/shadow").read_bytes().count(b":$") == 0
     shutil.rmtree(shop.folder / "direct")
     shutil.rmtree(shop.folder / "made")
@@ -206,7 +220,7 @@ def test_the_worker_is_that_of_the_direct_build_and_starts(shop: Workshop) -> No
 
 def boot(shop: Workshop, image: Path) -> None:
     """The image becomes its node: cloud-init takes the seed, the kubelet's preparations run."""
-    shop.imagegen("seed", "-o", str(shop.out), "--quiet", "--profiles", str(shop.folder / "profiles"))
+    shop.imagegen("seed", "-o", str(shop.out), "--quiet", "--profiles", str(shop.profiles))
     spec = MachineSpec(
         name="two",
         folder=shop.folder / "boot",

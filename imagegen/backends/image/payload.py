@@ -85,8 +85,8 @@ def _render_sysusers(items: Iterable[Item]) -> str:
     ids = {name: _FIRST_ID + place for place, name in enumerate(sorted(groups.keys() | users.keys()))}
     lines = [f"g {name} {group.gid or ids[name]}" for name, group in sorted(groups.items())]
     for name, user in sorted(users.items()):
-        gecos = user.gecos.replace('"', "")
-        lines.append(f'u {name} {user.uid or ids[name]}:{user.group} "{gecos}" {user.home} {user.shell}')
+        ids_of = f"{user.uid or ids[name]}:{user.group}"
+        lines.append(f'u {name} {ids_of} "{user.gecos}" {user.home} {user.shell}')
         lines += [f"m {name} {group}" for group in user.groups]
     return "".join(f"{line}\n" for line in lines)
 

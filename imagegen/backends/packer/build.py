@@ -96,6 +96,20 @@ def choose_builder(wanted: str | None, targets: Sequence[Target]) -> str:
     return wanted
 
 
+#: what Packer (its root path, its list of CD files, its templates) or QEMU's options read as their own
+_UNFIT = re.compile(r"[\\*?\[\],]|\{\{")
+
+
+def check_place(out: Path) -> None:
+    """Raise UsageError for an output folder whose path Packer cannot be given."""
+    found = _UNFIT.search(str(out.absolute()))
+    if found is not None:
+        raise UsageError(
+            f"Packer cannot build in {out.absolute()}: {found[0]} in a path means something to it",
+            hint="choose another folder with -o OUT",
+        )
+
+
 def read_style(runner: Runner) -> PackerStyle:
     """Which Packer is installed, by what it says of itself.
 
