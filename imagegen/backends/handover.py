@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Mapping
 
 import yaml
 
@@ -85,7 +86,8 @@ def _list_terraform(cluster: Cluster) -> dict[str, object]:
 
 
 def lower_guestinfo(seed: Seed) -> dict[str, bytes]:
-    """One node's seed for VMware: the two encoded values, and a snippet for its ``.vmx``; as secret as it.
+    """One node's seed for VMware: the two encoded values, a snippet for its ``.vmx``, and the properties of
+    an OVA; as secret as it.
 
     Keys and encodings: https://docs.cloud-init.io/en/latest/reference/datasources/vmware.html
     """
@@ -105,4 +107,27 @@ def lower_guestinfo(seed: Seed) -> dict[str, bytes]:
         lines.append(f'guestinfo.{name}.encoding = "{encoding}"\n')
     stem = f"handover/vmware/{seed.node.name}"
     files = {f"{stem}.{name}": value for name, (_, value) in values.items()}
-    return files | {f"{stem}.vmx": "".join(lines).encode()}
+    properties = _list_properties(metadata, values["userdata"][1])
+    return files | {
+        f"{stem}.vmx": "".join(lines).encode(),
+        f"{stem}.options.json": emit_json(properties).encode(),
+    }
+
+
+def _list_properties(metadata: Mapping[str, object], user_data: bytes) -> dict[str, object]:
+    """What ``govc import.ova -options`` takes: the properties that our OVAs declare, for cloud-init's OVF
+    data source, which unpacks base64 itself and gzip like all of them.
+    """
+    network = emit_yaml({"network": metadata["network"]}).encode()
+    values = {
+        "instance-id": str(metadata["instance-id"]),
+        "hostname": str(metadata["local-hostname"]),
+        "network-config": base64.b64encode(network).decode(),
+        "user-data": user_data.decode(),
+    }
+    return {
+        "DiskProvisioning": "thin",
+        "IPAllocationPolicy": "dhcpPolicy",
+        "IPProtocol": "IPv4",
+        "PropertyMapping": [{"Key": key, "Value": value} for key, value in values.items()],
+    }

@@ -14,6 +14,7 @@ import yaml
 
 from imagegen.backends.cloudinit import CloudInit
 from imagegen.backends.handover import lower_guestinfo, lower_handover
+from imagegen.backends.image.formats.ova import PROPERTIES
 from tests.backends.nodeplans import FakeStore
 from tests.judges.tools import Tool
 from tests.plan.plans import make_plan, write_cluster
@@ -69,6 +70,13 @@ def test_guestinfo_is_what_cloud_init_decodes(cluster_file: Path) -> None:
     metadata = yaml.safe_load(base64.b64decode(values["guestinfo.metadata"]))
     assert metadata["instance-id"] == yaml.safe_load(seed.meta_data)["instance-id"]
     assert metadata["network"] == yaml.safe_load(seed.network_config)
+    options = json.loads(files["handover/vmware/worker-0.options.json"])
+    properties = {row["Key"]: row["Value"] for row in options["PropertyMapping"]}
+    assert properties.keys() <= {key for key, _, _ in PROPERTIES}, "an OVA takes only what it declares"
+    assert gzip.decompress(base64.b64decode(properties["user-data"])) == seed.user_data
+    network = yaml.safe_load(base64.b64decode(properties["network-config"]))
+    assert network == {"network": yaml.safe_load(seed.network_config)}
+    assert properties["instance-id"] == metadata["instance-id"]
     assert files["handover/vmware/worker-0.userdata"].decode() == values["guestinfo.userdata"]
     assert files["handover/vmware/worker-0.metadata"].decode() == values["guestinfo.metadata"]
 

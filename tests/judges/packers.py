@@ -41,7 +41,7 @@ class Packer:
     env: Mapping[str, str]
 
     def run(
-        self, *arguments: str | Path, cwd: Path, timeout: float = 120
+        self, *arguments: str | Path, cwd: Path, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.program), *map(str, arguments)],

@@ -30,6 +30,7 @@ PROPERTIES = (
     ("instance-id", "id-ovf", "Instance id"),
     ("hostname", "", "Host name"),
     ("public-keys", "", "SSH public keys"),
+    ("network-config", "", "Base64 encoded network configuration"),
     ("user-data", "", "Base64 encoded cloud-init user-data"),
 )
 
