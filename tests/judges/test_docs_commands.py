@@ -1,4 +1,4 @@
-"""Command lines of the pages about Packer and the platforms, and of hand-over files: their tools know them."""
+"""Command lines of the pages about Packer and the platforms, and of hand-over files, are what tools take."""
 
 from __future__ import annotations
 
