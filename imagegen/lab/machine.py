@@ -69,8 +69,8 @@ class MachineSpec:
 
     ``serial`` is the console's log; it grows over restarts. ``rtc_base`` is ``utc`` or a date such as
     ``1970-01-02T00:00:00``. ``smbios`` are values of QEMU's -smbios. With ``no_reboot`` a restart of the
-    guest ends the machine. ``accelerator`` None: what works here. ``niceness`` is how much it gives way to
-    other machines, 0 to 19. ``extra`` goes to QEMU unchanged, controllers for disks for example.
+    guest ends the machine. ``accelerator`` None: what works here. ``extra`` goes to QEMU
+    unchanged, controllers for disks for example.
     """
 
     name: str
@@ -85,7 +85,6 @@ class MachineSpec:
     smbios: tuple[str, ...] = ()
     no_reboot: bool = False
     accelerator: str | None = None
-    niceness: int = 0
     extra: tuple[str, ...] = ()
 
 
@@ -160,24 +159,13 @@ def choose_memory(roles: tuple[Role, ...], *, has_kubelet: bool = False) -> int:
     return max(_MEMORY_MIB[role] for role in roles) + 512 * (len(roles) - 1) + extra
 
 
-def choose_cpus(accelerator: str) -> int:
-    """Virtual processors for a node.
+def choose_cpus(roles: tuple[Role, ...], accelerator: str) -> int:
+    """Virtual processors for a node with these roles.
 
-    In emulation each costs a thread of this machine, and threads of machines that wait for each other's locks
-    spend time on nothing. Two of them have also broken a guest's kernel under load: one patched its own code
-    while the other still ran the old (QEMU 7.2).
+    In emulation each costs a thread, and threads of machines that wait for each other's locks spend time on
+    nothing: one is enough for all but a master.
     """
-    return 2 if accelerator.startswith("kvm") else 1
-
-
-def choose_niceness(roles: tuple[Role, ...], accelerator: str) -> int:
-    """How much a node's machine gives way to the others, 0 to 19.
-
-    Workers wait for the control plane, so what they take from it while all boot delays every node; virtual
-    processors of KVM cost too little to choose.
-    """
-    waits = Role.ETCD not in roles and Role.MASTER not in roles and Role.LB not in roles
-    return 5 if waits and not accelerator.startswith("kvm") else 0
+    return 2 if Role.MASTER in roles or accelerator == "kvm" else 1
 
 
 def build_argv(spec: MachineSpec, accelerator: str) -> list[str]:
@@ -259,8 +247,6 @@ def start_machine(spec: MachineSpec, network: LabNetwork | None, runner: Runner 
     started_at = time.time()
     background = runner.start([*enter, *build_argv(spec, accelerator)], output=log, cwd=spec.folder)
     process = _find_qemu(background, indirect=bool(enter), socket=spec.folder / f"{spec.name}.qmp")
-    if spec.niceness:
-        process.give_way(spec.niceness)
     return Machine(
         name=spec.name,
         folder=spec.folder,

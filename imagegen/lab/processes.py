@@ -41,17 +41,6 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal_number)
 
-    def give_way(self, niceness: int) -> None:
-        """Let other work go first, as nice(1) does with 1 to 19; nothing happens when it has ended.
-
-        Every session is scheduled as a group of its own where the kernel's autogroups are on, and there only
-        the niceness of the group counts (sched(7)).
-        """
-        with contextlib.suppress(OSError):
-            for thread in (_PROC / str(self.pid) / "task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
-            (_PROC / str(self.pid) / "autogroup").write_text(str(niceness), encoding="ascii")
-
     def wait(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for its end; whether it ended."""
         deadline = time.monotonic() + timeout

@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagegen.lab.accelerator import EMULATION
-from imagegen.lab.machine import (
-    Disk,
-    MachineSpec,
-    Nic,
-    build_argv,
-    choose_cpus,
-    choose_memory,
-    choose_niceness,
-)
+from imagegen.lab.machine import Disk, MachineSpec, Nic, build_argv, choose_cpus, choose_memory
 from imagegen.model.cluster import Firmware, Role
 
 
@@ -95,13 +87,7 @@ def test_memory_follows_the_roles(roles: tuple[Role, ...], mib: int) -> None:
     assert choose_memory(roles) == mib
 
 
-def test_emulated_machines_have_one_processor() -> None:
-    assert choose_cpus(EMULATION) == 1
-    assert choose_cpus("kvm") == 2
-
-
-def test_emulated_workers_give_way_to_the_machines_they_wait_for() -> None:
-    assert choose_niceness((Role.WORKER,), EMULATION) > 0
-    for roles in ((Role.ETCD,), (Role.MASTER,), (Role.LB,), (Role.ETCD, Role.MASTER, Role.WORKER)):
-        assert choose_niceness(roles, EMULATION) == 0
-    assert choose_niceness((Role.WORKER,), "kvm") == 0
+def test_in_emulation_only_a_master_has_two_processors() -> None:
+    assert choose_cpus((Role.ETCD,), EMULATION) == choose_cpus((Role.WORKER,), EMULATION) == 1
+    assert choose_cpus((Role.MASTER,), EMULATION) == 2
+    assert choose_cpus((Role.ETCD,), "kvm") == 2
