@@ -1,4 +1,5 @@
-"""Compressed files and archives, opened by content and within limits: gzip, xz, bzip2, zstd, tar, cpio, zip.
+"""Compressed files and archives, opened by content and within limits: gzip, xz, bzip2, zstd; tar, cpio, zip,
+ar.
 
 Everything here comes from somebody else, so sizes, numbers and depths are counted before they are believed.
 """
@@ -29,6 +30,7 @@ _COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
 _CPIO = (b"070701", b"070702")
+_AR = b"!<arch>\n"
 #: a file with one of these inside is damaged, which is no fault of ours: what could be read was read
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
@@ -68,11 +70,13 @@ def name_compression(head: bytes) -> str | None:
 
 
 def name_archive(head: bytes) -> str | None:
-    """``tar``, ``cpio``, ``zip`` or None, from the first 512 bytes."""
+    """``tar``, ``cpio``, ``ar``, ``zip`` or None, from the first 512 bytes."""
     if head[257:262] == b"ustar":
         return "tar"
     if head.startswith(_CPIO):
         return "cpio"
+    if head.startswith(_AR):
+        return "ar"
     return "zip" if head.startswith(b"PK\x03\x04") else None
 
 
@@ -131,7 +135,7 @@ def list_members(kind: str, stream: IO[bytes], budget: Budget) -> Iterator[Membe
     ``DAMAGED`` where the archive breaks off.
     """
     stream.seek(0)
-    readers = {"tar": _list_tar, "cpio": _list_cpio, "zip": _list_zip}
+    readers = {"tar": _list_tar, "cpio": _list_cpio, "zip": _list_zip, "ar": _list_ar}
     for member in readers[kind](stream, budget):
         budget.take_member()
         yield member
@@ -180,19 +184,35 @@ def _list_cpio(stream: IO[bytes], budget: Budget) -> Iterator[Member]:
         name = stream.read(name_size).rstrip(b"\0").decode(errors="replace")
         stream.seek(-(110 + name_size) % 4, 1)
         if name != "TRAILER!!!" and (int(header[14:22], 16) & 0o170000) == 0o100000:
-            budget.take(size)
-            with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as plain:
-                left = size
-                while left and (piece := stream.read(min(left, _PIECE))):
-                    plain.write(piece)
-                    left -= len(piece)
-                plain.seek(0)
-                yield Member(name, cast("IO[bytes]", plain))
+            yield from _read_member(name, stream, size, budget)
             stream.seek(-size % 4, 1)
         else:
             stream.seek(size + -size % 4, 1)
         if name == "TRAILER!!!":
             _skip_padding(stream)
+
+
+def _list_ar(stream: IO[bytes], budget: Budget) -> Iterator[Member]:
+    """Debian's packages and static libraries (deb(5), ar(5))."""
+    stream.seek(len(_AR))
+    while len(header := stream.read(60)) == 60:
+        if header[58:] != b"`\n":
+            raise ValueError("an ar header that does not end as one")
+        size = int(header[48:58])
+        name = header[:16].decode(errors="replace").rstrip().rstrip("/")
+        yield from _read_member(name, stream, size, budget)
+        stream.seek(size % 2, 1)
+
+
+def _read_member(name: str, stream: IO[bytes], size: int, budget: Budget) -> Iterator[Member]:
+    budget.take(size)
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as plain:
+        left = size
+        while left and (piece := stream.read(min(left, _PIECE))):
+            plain.write(piece)
+            left -= len(piece)
+        plain.seek(0)
+        yield Member(name, cast("IO[bytes]", plain))
 
 
 def _skip_padding(stream: IO[bytes]) -> None:

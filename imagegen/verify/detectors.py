@@ -27,14 +27,15 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detector:
-    """``pattern`` must match at a mark, or with ``reach`` anywhere from 64 bytes before it to ``reach`` bytes
-    behind it; ``accept`` may refuse what matched.
+    """``pattern`` must match at a mark, or with ``reach`` anywhere from ``before`` bytes before it to
+    ``reach`` bytes behind it; ``accept`` may refuse what matched.
     """
 
     kind: str
     marks: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
     reach: int = 0
+    before: int = 64
     accept: Callable[[re.Match[bytes]], bool] = lambda match: True
     text_only: bool = False
 
@@ -94,6 +95,11 @@ def _is_varied(match: re.Match[bytes]) -> bool:
     return len(set(match["value"])) >= 6
 
 
+def _is_other_token(match: re.Match[bytes]) -> bool:
+    """Bootstrap tokens have a name of their own."""
+    return _is_varied(match) and re.fullmatch(_TOKEN, match["value"]) is None
+
+
 def _find(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
     return re.compile(pattern, flags)
 
@@ -132,6 +138,33 @@ DETECTORS: tuple[Detector, ...] = (
         marks=(b"oken", b"TOKEN", b"ootstrap", b"kubeadm join"),
         pattern=_find(_TOKEN),
         reach=240,
+        accept=_is_varied,
+        text_only=True,
+    ),
+    Detector(
+        kind="static credential of the API server",
+        marks=(b"system:",),
+        pattern=_find(
+            rb"(?m)^\"?(?P<value>[^\s,\"]{8,}?)\"?,\"?[a-z][^\s,\"]*\"?,\"?[A-Za-z0-9._:-]+\"?(?:,\"?system:|\s*$)"
+        ),
+        reach=120,
+        before=200,
+        accept=_is_varied,
+        text_only=True,
+    ),
+    Detector(
+        kind="token in a kubeconfig",
+        marks=(b"user:", b'"user"'),
+        pattern=_find(rb"\"?user\"?:\s+\{?\s*\"?token\"?:\s*[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})"),
+        accept=_is_other_token,
+        text_only=True,
+    ),
+    Detector(
+        kind="private JSON web key",
+        marks=(b'"kty"',),
+        pattern=_find(rb"\"d\"\s*:\s*\"(?P<value>[A-Za-z0-9_-]{40,})\""),
+        reach=3000,
+        before=3000,
         accept=_is_varied,
         text_only=True,
     ),
@@ -224,6 +257,13 @@ DETECTORS: tuple[Detector, ...] = (
         pattern=_find(rb"gh[pos]_[A-Za-z0-9]{36}(?![A-Za-z0-9])|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     ),
     Detector(
+        kind="Slack or GitLab token",
+        marks=(b"xoxb-", b"xoxp-", b"xoxa-", b"glpat-"),
+        pattern=_find(
+            rb"xox[abp]-(?P<value>\d{8,}-[A-Za-z0-9-]{20,})|glpat-[A-Za-z0-9_-]{20,}(?![A-Za-z0-9_-])"
+        ),
+    ),
+    Detector(
         kind="WireGuard private key",
         marks=(b"PrivateKey",),
         pattern=_find(rb"PrivateKey\s*=\s*(?P<value>[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"),
@@ -259,7 +299,7 @@ def _run(detector: Detector, data: bytes) -> Iterator[Match]:
         at = data.find(mark)
         while at >= 0:
             if detector.reach:
-                match = detector.pattern.search(data, max(0, at - 64), at + detector.reach)
+                match = detector.pattern.search(data, max(0, at - detector.before), at + detector.reach)
             else:
                 match = detector.pattern.match(data, at)
             if match is not None and detector.accept(match):

@@ -46,6 +46,8 @@ _MARKS = (
 _BINARY_RUN = re.compile(rb"[A-Za-z0-9+/\r\n]+={0,2}")
 _HEX_MARKS = (b"2d2d2d2d2d424547494e", b"2D2D2D2D2D424547494E")
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f\s]+")
+#: 64 bytes and more, in pairs of digits with a colon or white space between; a digest is shorter
+_HEX_ROWS = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?:[:\s]{0,3}[0-9A-Fa-f]{2}){63,}")
 _ESCAPES = re.compile(rb"\\(?:([nrt/\"\\])|u00([0-7][0-9a-fA-F])|x([0-7][0-9a-fA-F]))")
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -64,6 +66,8 @@ def list_views(data: bytes) -> Iterator[View]:
     else:
         yield from _list_marked_base64(data)
     yield from _list_hex(data)
+    if is_text(data):
+        yield from _list_hex_rows(data)
 
 
 def _replace_escape(match: re.Match[bytes]) -> bytes:
@@ -129,3 +133,10 @@ def _list_hex(data: bytes) -> Iterator[View]:
             digits = b"".join(data[at:end].split())
             yield View("hexadecimal", at, end, binascii.unhexlify(digits[: len(digits) // 2 * 2]))
             at = data.find(mark, max(end, at + 1))
+
+
+def _list_hex_rows(data: bytes) -> Iterator[View]:
+    """What openssl and xxd print."""
+    for match in _HEX_ROWS.finditer(data):
+        digits = match[0].translate(None, b": \t\r\n\v\f")
+        yield View("hexadecimal", match.start(), match.end(), binascii.unhexlify(digits))

@@ -110,7 +110,48 @@ SHADOW = b"root:*:20000:0:99999:7:::\nops:%s:20000:0:99999:7:::\n"
 AWS = b"[default]\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYzX94kGwPq1\n"
 KUBECONFIG = b"users:\n- name: admin\n  user:\n    client-key-data: %s\n" % _b64(EC_PEM)
 
+
+def _ar(*members: tuple[str, bytes]) -> bytes:
+    """A Debian package's outer archive (deb(5))."""
+    out = b"!<arch>\n"
+    for name, body in members:
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body
+        out += b"\n" * (len(body) % 2)
+    return out
+
+
+def _jwk() -> bytes:
+    numbers = EC.private_numbers()
+    point = numbers.public_numbers
+    values = {"x": point.x, "y": point.y, "d": numbers.private_value}
+    words = {name: base64.urlsafe_b64encode(value.to_bytes(32, "big")) for name, value in values.items()}
+    key = {name: word.decode().rstrip("=") for name, word in words.items()}
+    return json.dumps({"kty": "EC", "crv": "P-256", **key}).encode()
+
+
 PLANTS = (
+    Plant(
+        "/srv/package.deb",
+        _ar(("debian-binary", b"2.0\n"), ("data.tar.xz", lzma.compress(_tar("./etc/key.pem", EC_PEM)))),
+        "private key",
+        ("ar", "xz", "tar"),
+    ),
+    Plant("/srv/der.hex", EC_DER.hex().encode(), "PKCS#8 private key", ("hexadecimal",)),
+    Plant("/srv/colons", EC_DER.hex(":").encode(), "PKCS#8 private key", ("hexadecimal",)),
+    Plant("/srv/jwk.json", _jwk(), "private JSON web key"),
+    Plant(
+        "/srv/token.csv",
+        b'31ada4fdadec460c809a9e56ceb75269,kubelet-bootstrap,10001,"system:bootstrappers"\n',
+        "static credential of the API server",
+    ),
+    Plant("/srv/basic.csv", b"Sup3rSecretPw,admin,1,system:masters\n", "static credential of the API server"),
+    Plant(
+        "/srv/admin.yaml",
+        b"users:\n- name: a\n  user:\n    token: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b\n",
+        "token in a kubeconfig",
+    ),
+    Plant("/srv/slack", b"xoxb-123456789012-1234567890123-AbCdEfGhIjKlMnOpQrStUvWx", "Slack or GitLab token"),
+    Plant("/srv/gitlab", b"x glpat-AbCdEf1234567890_xyz y", "Slack or GitLab token"),
     Plant("/etc/ssl/private/ssl-cert-snakeoil.key", RSA_PEM, "private key"),
     Plant("/srv/ec.pem", b"text before\n" + EC_PEM, "private key"),
     Plant("/srv/p521.pem", P521_PEM, "private key"),
