@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
+from imagegen.kubernetes.leader_election import leader_election_flags
 from imagegen.kubernetes.tls import delegated_serving_arguments, serving_arguments
 from imagegen.model.cluster import BootstrapMethod, Cluster, Cni
 from imagegen.pki import paths
@@ -40,7 +41,7 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         **_signing_duration(cluster, gates),
         "controllers": controllers,
         "kubeconfig": kubeconfig,
-        "leader-elect": "true",
+        **leader_election_flags(),
         "node-cidr-mask-size": str(network.node_cidr_mask_size),
         "profiling": "false",
         "root-ca-file": paths.CA,

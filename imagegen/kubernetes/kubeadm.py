@@ -15,6 +15,7 @@ from imagegen.kubernetes import apiserver, controller_manager, kube_proxy, kubel
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.flags import list_flags
 from imagegen.kubernetes.gates import Gates
+from imagegen.kubernetes.leader_election import leader_election_flags
 from imagegen.kubernetes.releases import Releases
 from imagegen.kubernetes.static_pods import fill_variables
 from imagegen.kubernetes.tls import minimum
@@ -262,7 +263,12 @@ def controller_manager_arguments(cluster: Cluster, gates: Gates) -> dict[str, st
 
 def scheduler_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
     known = list_flags(scheduler.COMPONENT, cluster.kubernetes.version)
-    ours = {"profiling": "false", "tls-min-version": minimum(cluster, gates), "v": "2"}
+    ours = {
+        **leader_election_flags(),
+        "profiling": "false",
+        "tls-min-version": minimum(cluster, gates),
+        "v": "2",
+    }
     extra = cluster.kubernetes.extra_args_of(scheduler.COMPONENT)
     return dict(sorted({**{n: v for n, v in ours.items() if n in known}, **extra}.items()))
 

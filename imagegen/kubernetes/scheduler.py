@@ -7,6 +7,7 @@ from typing import Any
 
 from imagegen.kubernetes.arguments import Arguments, merge_arguments
 from imagegen.kubernetes.gates import Gates
+from imagegen.kubernetes.leader_election import leader_election_config, leader_election_flags
 from imagegen.kubernetes.tls import delegated_serving_arguments, serving_arguments
 from imagegen.model.cluster import Cluster
 from imagegen.pki import paths
@@ -42,7 +43,7 @@ def scheduler_arguments(cluster: Cluster, gates: Gates) -> Arguments:
         ours = {"config": CONFIG, **ours}
         ours.pop("port", None)
     else:
-        ours |= {"kubeconfig": paths.SCHEDULER_KUBECONFIG, "leader-elect": "true", "profiling": "false"}
+        ours |= {"kubeconfig": paths.SCHEDULER_KUBECONFIG, "profiling": "false", **leader_election_flags()}
     return merge_arguments(ours, extra)
 
 
@@ -56,7 +57,7 @@ def scheduler_config(gates: Gates) -> Mapping[str, Any]:
         "clientConnection": {"kubeconfig": paths.SCHEDULER_KUBECONFIG},
         "enableContentionProfiling": False,
         "enableProfiling": False,
-        "leaderElection": {"leaderElect": True},
+        "leaderElection": leader_election_config(),
     }
     if gates.has(COMPONENT, "KubeSchedulerConfiguration.healthzBindAddress"):
         # plain HTTP, which these versions cannot close beside a file: on loopback only
