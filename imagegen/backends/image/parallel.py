@@ -39,8 +39,6 @@ def run_jobs(
             except BaseException as error:
                 errors.append(error)
                 waiting.clear()
-                if is_hasty:
-                    stop()
 
     count = min(len(waiting), count_processors())
     # daemons: one that computes a checksum must not keep an interrupted command from ending
@@ -49,7 +47,11 @@ def run_jobs(
         thread.start()
     try:
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.2)
+                if is_hasty and errors:
+                    # again and again: a job may be about to start what has to end
+                    stop()
     except BaseException:
         waiting.clear()
         stop()
