@@ -1,7 +1,7 @@
 """How long a leader among controller managers or schedulers may be slow before another takes its place.
 
-Kubernetes' own 15 s, 10 s and 2 s end the only controller manager of a cluster when etcd has to wait ten seconds
-for a disk. OpenShift gives 137 s, 107 s and 26 s for that reason (library-go, LeaderElectionDefaulting).
+Kubernetes' own 15 s, 10 s and 2 s end a cluster's only controller manager when etcd waits ten seconds for a
+disk. OpenShift gives 137 s, 107 s and 26 s for that reason (library-go, LeaderElectionDefaulting).
 """
 
 from __future__ import annotations
