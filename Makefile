@@ -31,13 +31,14 @@ demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and 
 	@PYTHONPATH=.ci $(BIN)/python -m rundemo $(OUT)
 
 # A module stays in one process, so that dear fixtures are made once. Machines come second: they would slow the real
-# daemons of the first half down until these look broken.
+# daemons of the first part down until these look broken. Clusters come last, one after the other.
 test: $(STAMP) packages parts ## run the tests: unit, faults, foreign judges, real control planes, booted machines
 	$(BIN)/pytest -n 2 --dist loadfile -m "not vm and not long"
-	$(BIN)/pytest -n 2 -m "vm and not long"
-	@echo "not run: tests that boot clusters, build many images or take long; make boots runs them"
+	$(BIN)/pytest -n 2 -m "vm and not cluster and not long"
+	$(BIN)/pytest -m "cluster and not long"
+	@echo "not run: tests that boot more clusters, build many images or take long; make boots runs them"
 
-boots: $(STAMP) packages parts ## run the tests that take long: clusters, power cuts, attacks, whole images over and over; 30 GB of disk
+boots: $(STAMP) packages parts ## run the tests that take long: more clusters, power cuts, attacks, whole images over and over; 30 GB of disk
 	$(BIN)/pytest -m long
 
 check: $(STAMP) ## format, lint, types, fast tests: under a minute

@@ -16,7 +16,7 @@ import pytest
 from imagegen.lab.cluster import LabCluster
 from tests.vm.labs import boot, find_mirror, list_versions, require_lab, wait_until, write_example
 
-pytestmark = [pytest.mark.vm, pytest.mark.long]
+pytestmark = [pytest.mark.vm, pytest.mark.cluster]
 
 VERSION = "1.20.2"
 NODE_DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")

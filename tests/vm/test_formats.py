@@ -106,7 +106,11 @@ def test_qcow2_under_bios_takes_its_seed_and_all_of_a_larger_disk(out: Path, tmp
 
 @pytest.mark.parametrize(
     ("extension", "driver", "firmware"),
-    [("vmdk", "vmdk", "bios"), ("vdi", "vdi", "uefi"), ("vhd", "vpc", "bios")],
+    [
+        ("vmdk", "vmdk", "bios"),
+        ("vdi", "vdi", "uefi"),
+        pytest.param("vhd", "vpc", "bios", marks=pytest.mark.long),
+    ],
 )
 def test_other_hypervisors_disks_start_on_their_controllers(
     out: Path, tmp_path: Path, extension: str, driver: str, firmware: str
@@ -155,6 +159,7 @@ def test_the_iso_of_a_node_starts_from_a_cd_under_bios_as_that_node(
     assert [row.split()[:2] for row in boot.report["seed"].splitlines()] == [["400", "root"]] * 3
 
 
+@pytest.mark.long
 def test_the_iso_starts_from_a_usb_stick_under_uefi_and_takes_a_seed(out: Path, tmp_path: Path) -> None:
     stick = Disk(path=out / "images/vm-base.iso", format="raw", snapshot=True, device="usb-storage")
     boot = boot_image(_spec(tmp_path, stick, _seed(out), firmware="uefi", extra="-device qemu-xhci"))

@@ -15,7 +15,7 @@ from imagegen.lab.errors import LabError
 from imagegen.lab.progress import Event
 from tests.vm.labs import run_imagegen, wait_until
 
-pytestmark = [pytest.mark.vm, pytest.mark.long]
+pytestmark = [pytest.mark.vm, pytest.mark.cluster]
 
 WORKERS = ("worker-0", "worker-1")
 
@@ -167,6 +167,7 @@ def test_nothing_failed_and_nothing_panicked(lab: LabCluster) -> None:
         assert panics.strip() == "0", node.name
 
 
+@pytest.mark.long
 def test_a_rebooted_worker_comes_back(lab: LabCluster, pods: dict[str, str]) -> None:
     before = lab.api.list_nodes()["worker-1"].boot_id
     lab.reboot("worker-1")
@@ -176,6 +177,7 @@ def test_a_rebooted_worker_comes_back(lab: LabCluster, pods: dict[str, str]) -> 
     assert pods
 
 
+@pytest.mark.long
 def test_everything_comes_back_after_a_power_cut_of_all(lab: LabCluster, pods: dict[str, str]) -> None:
     lab.kubectl("create", "configmap", "kept", "--from-literal=key=value")
     # etcd has it on its disk when it says so; the guest's own journals may lose their last lines
