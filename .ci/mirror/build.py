@@ -92,6 +92,7 @@ class ModuleMaker:
         members: list[tuple[str, Path]] = []
         for member, program in recipe.programs:
             target = stage / program.name
+            self.go.download(program.module)
             self.go.build(program, target, self._seccomp() if program.cgo else None)
             members.append((member, target))
         for member, module, path in recipe.files:
