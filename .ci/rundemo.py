@@ -59,14 +59,25 @@ def main() -> int:
 
 def find_source(cluster: Path) -> Source | None:
     """The first place that has everything that the cluster needs."""
+    last = ""
     for attempt in list_attempts(cluster):
         if attempt.example != QUICKSTART and not choose_example(cluster, attempt.example):
             continue
         set_version(cluster, attempt.version)
-        words = ["fetch", str(cluster), *attempt.source, "--quiet"]
-        if imagegen(*words, check=False, stdout=subprocess.DEVNULL) == 0:
+        problem = try_fetch(cluster, attempt.source)
+        if problem is None:
             return attempt.source
+        # what is missing matters only when nothing else can be had
+        last = problem
+    say(last)
     return None
+
+
+def try_fetch(cluster: Path, source: Source) -> str | None:
+    """Fetch what the cluster needs; None when everything is there, else what is missing."""
+    argv = [sys.executable, "-m", "imagegen", "fetch", str(cluster), *source, "--quiet"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else done.stderr
 
 
 def list_attempts(cluster: Path) -> Iterator[Attempt]:
@@ -151,9 +162,9 @@ def set_version(cluster: Path, version: str) -> None:
         cluster.write_text(changed, encoding="utf-8")
 
 
-def imagegen(*arguments: str, check: bool = True, stdout: int | None = None) -> int:
+def imagegen(*arguments: str, check: bool = True) -> int:
     """Run a verb on our own terminal."""
-    done = subprocess.run([sys.executable, "-m", "imagegen", *arguments], check=False, stdout=stdout)
+    done = subprocess.run([sys.executable, "-m", "imagegen", *arguments], check=False)
     if check and done.returncode != 0:
         raise SystemExit(done.returncode)
     return done.returncode

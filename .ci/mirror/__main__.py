@@ -41,8 +41,9 @@ def main() -> int:
             go.remove_caches()
     done = shop.outcome
     print(f"made {len(done.made)}, already there {len(done.found)}, missed {len(done.missed)}: {options.to}")
-    for label, reason in done.missed.items():
-        print(f"  missed {label}: {reason.splitlines()[-1].strip()}")
+    for reason in dict.fromkeys(done.missed.values()):
+        labels = [label for label, other in done.missed.items() if other == reason]
+        print(f"  missed {', '.join(labels)}: {reason.splitlines()[-1].strip()}")
     if done.missed and options.strict:
         return 1
     return 0 if done.made or done.found else 1

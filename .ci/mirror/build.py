@@ -70,8 +70,10 @@ class Workshop:
         try:
             make()
         except (Unavailable, CommandError) as error:
+            # the same reason again is told once, with all that it keeps away
+            if str(error) not in self.outcome.missed.values():
+                self.say(f"{label}: not to be had: {error}")
             self.outcome.missed[label] = str(error)
-            self.say(f"{label}: not to be had: {error}")
             return
         self.outcome.made.append(label)
         self.say(f"{label}: {time.monotonic() - start:.0f} s")

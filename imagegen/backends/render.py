@@ -55,6 +55,7 @@ def render_cluster(
     checksums: Mapping[str, str] | None = None,
     force: bool = False,
     packer: PackerStyle | None = None,
+    secret_files: Mapping[str, bytes] | None = None,
     progress: Progress = SILENT,
 ) -> RenderResult:
     """Issue what the cluster needs and write every text output, with ``with_iso`` seed ISOs as well.
@@ -62,9 +63,10 @@ def render_cluster(
     ``nodes`` limits the node folders to these names; the files of other nodes stay as they are. ``now`` is
     for certificates, ``epoch`` (seconds since 1970) for dates inside artifacts. ``checksums`` maps URLs of
     downloads to SHA-256 sums, for ``image.mode: stock`` and for Packer; without ``packer`` the files of
-    Packer builds stay as they are. Nothing is written to ``out`` unless everything is fine. Raises
-    UsageError for an unknown node or an unusable folder, InputError with ``report`` when a seed is too large
-    for a target or the store cannot be used, ImagegenError when writing fails.
+    Packer builds stay as they are; ``secret_files`` are written besides. Nothing is written to ``out`` unless
+    everything is fine. Raises UsageError for an unknown node or an unusable folder, InputError with
+    ``report`` when a seed is too large for a target or the store cannot be used, ImagegenError when writing
+    fails.
     """
     cluster = plan.cluster
     wanted = _select_nodes(cluster, nodes)
@@ -83,6 +85,8 @@ def render_cluster(
             writer = _Writer(folder, lowering, budgets, epoch, with_iso, has_guestinfo, step)
             writer.write_all(plan, wanted)
             step.note = f"{len(wanted):,} nodes"
+        for path, body in (secret_files or {}).items():
+            folder.write(path, body, inputs=_digest(body), secret=True)
         for path, make in _KUBECONFIGS.items():
             body = resolve_content(make(cluster), store)
             folder.write(path, body, inputs=_digest(body), secret=True)

@@ -193,6 +193,8 @@ class BuildOrder:
     cache_limit: int | None = None
     #: whether the files of everything that the images hold are wanted even when no image is to be made
     with_sources: bool = False
+    #: SSH keys that may log in besides those of the cluster file, where a seed is in the image
+    authorized_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,7 +340,7 @@ def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]
     from imagegen.plan.profiles import load_profiles
 
     report = Report()
-    model = read_cluster(order.cluster, order.profile_dirs, report)
+    model = read_cluster(order.cluster, order.profile_dirs, report).admit(*order.authorized_keys)
     profiles = load_profiles(model.profile_dirs, report)
     plan = None if report.has_errors else build_plan(model, profiles, report)
     if plan is None or report.has_errors:

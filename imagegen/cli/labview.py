@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ _LINE_SECONDS = 60.0
 class LabView:
     """Listens to a ``Watch``; a context manager that takes the table off the screen at the end."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, nodes: Collection[str] | None = None) -> None:
+        """``nodes``: those to tell about; None means all."""
         self._terminal = terminal
+        self._nodes = nodes
         self._live: Live | None = None
         self._told: set[tuple[str, str]] = set()
         self._last_line = time.monotonic()
@@ -60,11 +63,13 @@ class LabView:
 
     def _tell(self, watch: Watch) -> None:
         for node in watch.nodes.values():
+            if self._nodes is not None and node.name not in self._nodes:
+                continue
             for event, seconds in node.times.items():
                 if (node.name, event.value) not in self._told:
                     self._told.add((node.name, event.value))
                     self._say(f"{seconds:6.1f} s  {node.name}: {event.value}")
-        if watch.api_seconds is not None and ("", "ready") not in self._told:
+        if self._nodes is None and watch.api_seconds is not None and ("", "ready") not in self._told:
             self._told.add(("", "ready"))
             self._say(f"{watch.api_seconds:6.1f} s  the API server is ready")
         if time.monotonic() - self._last_line >= _LINE_SECONDS:

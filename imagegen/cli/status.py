@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from imagegen.cli.options import cluster_argument, format_option, profiles_option
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from imagegen.lab.watch import Watch
 
 
 @click.command("status", cls=Verb)
@@ -46,4 +50,14 @@ def command(
         terminal.data(emit_json(watch.timeline().as_dict()))
     else:
         terminal.data(render_table(watch.nodes.values()))
+        terminal.data(f"{_summarize(watch)}\n")
     ctx.exit(0 if watch.is_complete else 1)
+
+
+def _summarize(watch: Watch) -> str:
+    """One line about the whole: the API, everything, and what runs it."""
+    api, ready = watch.api_seconds, watch.ready_seconds
+    words = ["the API server is not ready" if api is None else f"API ready after {api:.0f} s"]
+    if ready is not None:
+        words.append(f"everything after {ready:.0f} s")
+    return f"{watch.lab.cluster.name}: {', '.join(words)}; runs with {watch.lab.engine.describe()}"

@@ -23,7 +23,7 @@ from imagegen.cli.options import (
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 from imagegen.diagnostics import Report
-from imagegen.model.cluster import Role
+from imagegen.model.cluster import ImagePki, Role
 
 if TYPE_CHECKING:
     from imagegen.backends.image.sources import Source
@@ -104,7 +104,9 @@ def command(
     out = find_output(out if out is not None else cluster.parent / "out")
 
     from imagegen.cli.build import BuildOrder, run_build
+    from imagegen.lab.access import make_ssh_key
     from imagegen.lab.cluster import LabOptions, check_startable, end_lab, find_running, start_lab
+    from imagegen.lab.folder import lab_folder
 
     runner = _make_runner(terminal)
     check_startable(model, engine, runner)
@@ -113,10 +115,19 @@ def command(
             _go_on(cluster, profile_dirs, runner, detach, timeout, form, terminal)
             return
         end_lab(cluster, runner=runner)
+    keys: tuple[str, ...] = ()
+    if model.image.pki is ImagePki.BAKED:
+        # the lab's own variant of such images is as private as the lab, and goes with it
+        folder = lab_folder(cluster)
+        folder.make()
+        out, keys = folder.baked, (make_ssh_key(folder.ssh_key),)
     order = BuildOrder(
         cluster=cluster,
         out=out,
-        roles=_list_role_sets(model, nodes),
+        roles=() if keys else _list_role_sets(model, nodes),
+        nodes=nodes if keys else (),
+        secrets_dir=secrets_dir,
+        authorized_keys=keys,
         formats=("qcow2",),
         profile_dirs=profile_dirs,
         mirror=mirror,

@@ -29,6 +29,7 @@ VERBS: Mapping[str, str] = {
     "status": "Show how far the cluster on this machine is.",
     "ssh": "Log in to a node of the cluster on this machine.",
     "down": "End the cluster on this machine.",
+    "replace": "Make a new seed for a node, and say what to do with it.",
     "scan": "Look for secrets in images.",
     "schema": "Print the JSON Schema of the cluster file.",
     "doctor": "Show which programs and libraries are there.",

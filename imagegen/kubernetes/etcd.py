@@ -38,7 +38,8 @@ def etcd_config(cluster: Cluster, gates: Gates, node: Node) -> Mapping[str, Any]
         **_metrics(gates),
         "initial-cluster": initial_cluster(cluster),
         "initial-cluster-token": cluster.name,
-        "initial-cluster-state": "new",
+        # a member that comes back without its data must not vote before it has learnt what the others know
+        "initial-cluster-state": "existing" if node.rejoins else "new",
         "client-transport-security": _transport_security(paths.ETCD_SERVER),
         "peer-transport-security": _transport_security(paths.ETCD_PEER),
         **_compaction(gates),

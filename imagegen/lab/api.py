@@ -51,12 +51,15 @@ class NodeCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A certificate request of a kubelet. ``kind`` is ``client`` or ``serving``."""
+    """A certificate request of a kubelet. ``kind`` is ``client`` or ``serving``; ``age`` is in seconds by the
+    API server's own clock.
+    """
 
     node: str
     kind: str
     approved: bool
     issued: bool
+    age: float = 0.0
 
 
 class ApiClient:
@@ -133,7 +136,8 @@ class ApiClient:
                 if error.status != 404:
                     raise
                 continue
-            return [request for item in items if (request := _read_request(item)) is not None]
+            now = _now() + self.clock_offset
+            return [request for item in items if (request := _read_request(item, now)) is not None]
         return []
 
     def _send(self, method: str, path: str, data: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -181,13 +185,18 @@ def _decode(encoded: str) -> bytes:
     return base64.b64decode(encoded)
 
 
+def _read_time(text: str) -> float:
+    """Seconds since 1970 of a time as the API writes it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def _read_condition(item: dict[str, Any], now: float) -> NodeCondition:
     status = item.get("status", {})
     ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), None)
     info = status.get("nodeInfo", {})
     if ready is None:
         return NodeCondition(ready=False, heartbeat_age=1e9, message="no status yet", boot_id="", version="")
-    beat = datetime.fromisoformat(ready["lastHeartbeatTime"].replace("Z", "+00:00")).timestamp()
+    beat = _read_time(ready["lastHeartbeatTime"])
     return NodeCondition(
         ready=ready["status"] == "True",
         heartbeat_age=now - beat,
@@ -197,7 +206,7 @@ def _read_condition(item: dict[str, Any], now: float) -> NodeCondition:
     )
 
 
-def _read_request(item: dict[str, Any]) -> Request | None:
+def _read_request(item: dict[str, Any], now: float) -> Request | None:
     spec, status = item["spec"], item.get("status", {})
     user: str = spec.get("username", "")
     if not user.startswith((_BOOTSTRAP, _NODE)):
@@ -213,4 +222,5 @@ def _read_request(item: dict[str, Any]) -> Request | None:
         kind="serving" if "server auth" in spec.get("usages", ()) else "client",
         approved="Approved" in types,
         issued=bool(status.get("certificate")),
+        age=now - _read_time(item["metadata"]["creationTimestamp"]),
     )

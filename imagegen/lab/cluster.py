@@ -88,6 +88,12 @@ class LabCluster:
     def address_of(self, node: str) -> str:
         return self.network.plan.address_of[node]
 
+    def image_of(self, node: str) -> Path:
+        """The golden image that a node boots: that of its roles, or with its seed inside its own."""
+        is_own = self.cluster.image.pki is ImagePki.BAKED
+        name = node if is_own else self.cluster.node(node).role_set
+        return Path(self.state.out) / "images" / f"{self.cluster.name}-{name}.qcow2"
+
     @property
     def api(self) -> ApiClient:
         """The API server, as the admin, through the lab's own door."""
@@ -182,12 +188,11 @@ class LabCluster:
     def _boot_of(self, name: str) -> NodeBoot:
         node = self.cluster.node(name)
         plan = self.network.plan
-        image = Path(self.state.out) / "images" / f"{self.cluster.name}-{node.role_set}.qcow2"
         return NodeBoot(
             cluster=self.cluster,
             node=node,
-            image=image,
-            seed=self.folder.seed(name),
+            image=self.image_of(name),
+            seed=None if self.cluster.image.pki is ImagePki.BAKED else self.folder.seed(name),
             folder=self.folder.machine(name),
             console=self.folder.console(name),
             tap=plan.tap_of[name],
@@ -218,11 +223,9 @@ def check_startable(cluster: Cluster, engine: str, runner: Runner) -> None:
     """Raise MissingToolError or UsageError before long work when the lab could not be started anyway."""
     if cluster.image.mode is not ImageMode.GOLDEN:
         raise UsageError(
-            "image.mode is stock, and the lab boots golden images", hint="set image.mode: golden"
-        )
-    if cluster.image.pki is not ImagePki.SEED:
-        raise UsageError(
-            "image.pki is baked, and the lab hands a node its keys by its seed", hint="set image.pki: seed"
+            "image.mode is stock: on its first boot such a node downloads packages and releases, and nothing "
+            "leaves the lab's network",
+            hint="set image.mode: golden for the lab; both modes end in the same state",
         )
     load_engine(engine, runner).check(cluster)
     require_tools([*network.TOOLS, *access.TOOLS])
@@ -342,6 +345,9 @@ def start_lab(
         _choose_disks(lab, fresh=options.fresh or (former is not None and former.engine != options.engine))
         folder.make()
         write_seeds(cluster, folder, report or Report(), secrets=options.secrets, progress=progress)
+        images = {boot.image: boot for node in lab.nodes if (boot := lab._boot_of(node.name))}
+        for boot in images.values():
+            engine.prepare(boot)
         _switch_on(lab)
     return lab
 

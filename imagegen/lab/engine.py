@@ -20,15 +20,15 @@ ENGINES = ("qemu", "nspawn")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeBoot:
     """One node as an engine gets it. ``image`` is its golden image (qcow2), ``seed`` the folder with
-    user-data, meta-data, network-config and seed.iso, ``folder`` the engine's own place for the node's
-    disk and sockets, ``console`` a log that grows over restarts, ``address`` and ``mac`` what the network
-    expects.
+    user-data, meta-data, network-config and seed.iso (None when they are in the image), ``folder`` the
+    engine's own place for the node's disk and sockets, ``console`` a log that grows over restarts,
+    ``address`` and ``mac`` what the network expects.
     """
 
     cluster: Cluster
     node: Node
     image: Path
-    seed: Path
+    seed: Path | None
     folder: Path
     console: Path
     tap: str
@@ -75,6 +75,10 @@ class Engine(Protocol):
         """Raise MissingToolError or UsageError when this machine or this cluster cannot be run with it."""
         ...
 
+    def prepare(self, boot: NodeBoot) -> None:
+        """Do what takes long and no node has to wait for, before any is started."""
+        ...
+
     def start(self, boot: NodeBoot, network: LabNetwork) -> LabMachine:
         """Start a node; what its disk holds from an earlier start is kept."""
         ...
@@ -107,6 +111,9 @@ class QemuEngine:
     def check(self, cluster: Cluster) -> None:
         require_tools(machine.TOOLS)
 
+    def prepare(self, boot: NodeBoot) -> None:
+        """Nothing: an overlay above the image is made in no time."""
+
     def start(self, boot: NodeBoot, network: LabNetwork) -> LabMachine:
         return machine.start_machine(make_spec(boot, self.describe()), network, self._runner)
 
@@ -133,7 +140,7 @@ def make_spec(boot: NodeBoot, accelerator: str) -> machine.MachineSpec:
         folder=boot.folder,
         disks=(
             machine.Disk(path=boot.folder / "disk.qcow2", base=boot.image),
-            machine.Disk(path=boot.seed / "seed.iso", format="raw", read_only=True),
+            *_list_seeds(boot.seed),
         ),
         serial=boot.console,
         memory_mib=boot.memory_mib,
@@ -143,3 +150,9 @@ def make_spec(boot: NodeBoot, accelerator: str) -> machine.MachineSpec:
         nics=(machine.Nic(mac=boot.mac, tap=boot.tap),),
         rtc_base=boot.rtc_base,
     )
+
+
+def _list_seeds(seed: Path | None) -> list[machine.Disk]:
+    if seed is None:
+        return []
+    return [machine.Disk(path=seed / "seed.iso", format="raw", read_only=True)]

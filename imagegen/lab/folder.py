@@ -57,6 +57,11 @@ class LabFolder:
         return self.root / "seeds"
 
     @property
+    def baked(self) -> Path:
+        """An output folder of ``imagegen build`` for images with a seed inside, which has the lab's key."""
+        return self.root / "baked"
+
+    @property
     def consoles(self) -> Path:
         return self.root / "consoles"
 

@@ -75,6 +75,8 @@ status=133
 # a restart of the node
 while [ "$status" = 133 ]; do
     clear_cgroups
+    # after a power cut, the kernel takes its time to remove the last start's card
+    ip link delete "vb-$name" 2>/dev/null || :
     status=0
     # /proc/sys/net belongs to the node's own network; the rest of /proc/sys is this machine's and stays read-only
     SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn --quiet --register=no --keep-unit \

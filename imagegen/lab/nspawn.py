@@ -23,7 +23,7 @@ from imagegen.lab.errors import BootFailureError, LabError
 from imagegen.lab.machine import Machine
 from imagegen.lab.network import LabNetwork
 from imagegen.lab.networkplan import BRIDGE
-from imagegen.lab.nspawnnode import write_node
+from imagegen.lab.nspawnnode import SEED, write_differences, write_seed
 from imagegen.lab.processes import Process, find_process, list_children
 from imagegen.lab.state import read_boot_id
 from imagegen.model.cluster import Cluster, ImageMode
@@ -111,13 +111,21 @@ class NspawnEngine:
             self._is_tried = True
         nspawncgroups.sweep_groups()
 
+    def prepare(self, boot: NodeBoot) -> None:
+        """Unpack the image: while that went on, nodes that run already would not be watched."""
+        unpack_tree(self._runner, boot.image, self._cache)
+
     def start(self, boot: NodeBoot, network: LabNetwork) -> NspawnNode:
         """Start a node; what its disk holds from an earlier start is kept."""
         folder = boot.folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         tree = unpack_tree(self._runner, boot.image, self._cache)
+        # a node whose seed is in its image has it in the tree
+        seed = boot.seed if boot.seed is not None else tree / SEED.lstrip("/")
         if not (folder / "upper").exists():
-            _write_upper(tree, folder, boot.seed)
+            _write_upper(tree, folder)
+        # another seed than at the last start is to a node what another disk in the drive is to a machine
+        write_seed(tree, folder / "upper", seed)
         shutil.copyfile(_INIT, folder / "init")
         nspawncgroups.watch_lab(self._runner, network.process, folder / _LOG)
         group = nspawncgroups.name_group(network.process, boot.node.name)
@@ -195,11 +203,11 @@ def try_nspawn(runner: Runner) -> None:
             nspawncgroups.remove_group(group)
 
 
-def _write_upper(tree: Path, folder: Path, seed: Path) -> None:
+def _write_upper(tree: Path, folder: Path) -> None:
     partial = folder / "upper.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    write_node(tree, partial, seed)
+    write_differences(tree, partial)
     partial.rename(folder / "upper")
 
 

@@ -47,8 +47,9 @@ DIFFERENCES = (
 )
 
 
-def write_node(tree: Path, upper: Path, seed: Path) -> None:
-    """Write a node's seed and its differences to the image ``tree`` into ``upper``, the top of its overlay.
+def write_seed(tree: Path, upper: Path, seed: Path) -> None:
+    """Write a node's seed, in place of the one that may be there, into ``upper``, the top of the overlay
+    above the image ``tree``.
 
     ``seed`` is a folder with user-data, meta-data and network-config.
     """
@@ -57,6 +58,11 @@ def write_node(tree: Path, upper: Path, seed: Path) -> None:
         if (seed / name).exists():
             text = (seed / name).read_text(encoding="utf-8")
             layer.write(f"{SEED}/{name}", name_card(text) if name == "network-config" else text, mode=0o600)
+
+
+def write_differences(tree: Path, upper: Path) -> None:
+    """Write what makes a container of the image ``tree`` into ``upper``, before the node's first start."""
+    layer = _Layer(tree, upper)
     layer.write("/etc/fstab", "")
     layer.write("/etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
     layer.write("/etc/systemd/system/chrony.service.d/50-imagegen-lab.conf", "[Unit]\nConditionCapability=\n")

@@ -44,9 +44,12 @@ _SIGNS = (
 )
 
 
-#: asks a node for its services: name, state, microseconds from the kernel's start until active
+#: asks a node for its services: name, state, microseconds from its start until active. The clock of a
+#: container runs since this machine's start, so the first line says when its own was.
 UNITS_COMMAND = (
-    "systemctl show --all --property=Id,ActiveState,ActiveEnterTimestampMonotonic '*.service'"
+    "if systemd-detect-virt --quiet --container; then"
+    " systemctl show --property=UserspaceTimestampMonotonic; fi;"
+    " systemctl show --all --property=Id,ActiveState,ActiveEnterTimestampMonotonic '*.service'"
     """ | awk -v RS= '{gsub("\\n", " "); print}'"""
 )
 
@@ -65,9 +68,11 @@ class NodeProgress:
     times: dict[Event, float] = field(default_factory=dict)
     trouble: str = ""
     cpu_seconds: float = 0.0
-    #: seconds after the kernel's start at which a unit became active
+    #: seconds after the start of the kernel (a container: of its systemd) at which a unit became active
     units: dict[str, float] = field(default_factory=dict)
     failed_units: tuple[str, ...] = ()
+    #: whether the node was asked for its units in this look
+    units_asked: bool = False
 
     def note(self, event: Event, seconds: float) -> None:
         """Remember the first time of an event."""
@@ -156,11 +161,14 @@ def read_console(progress: NodeProgress, text: str, seconds: float) -> None:
 def read_units(progress: NodeProgress, text: str) -> None:
     """Take what ``UNITS_COMMAND`` printed."""
     failed = []
+    start = 0
     for line in text.splitlines():
         words = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
+        start = int(words.get("UserspaceTimestampMonotonic") or start)
         name, stamp = words.get("Id", ""), words.get("ActiveEnterTimestampMonotonic", "0")
         if words.get("ActiveState") == "failed":
             failed.append(name)
         if name and stamp.isdigit() and stamp != "0":
-            progress.units[name] = round(int(stamp) / 1e6, 1)
+            progress.units[name] = round((int(stamp) - start) / 1e6, 1)
     progress.failed_units = tuple(sorted(failed))
+    progress.units_asked = bool(progress.units)

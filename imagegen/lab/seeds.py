@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,11 +34,7 @@ def write_seeds(
 
     Raises InputError when the cluster has errors, ImagegenError when writing fails.
     """
-    key = make_ssh_key(folder.ssh_key)
-    access = dataclasses.replace(
-        cluster.access, ssh_authorized_keys=(*cluster.access.ssh_authorized_keys, key)
-    )
-    opened = dataclasses.replace(cluster, access=access)
+    opened = cluster.admit(make_ssh_key(folder.ssh_key))
     plan = build_plan(opened, load_profiles(cluster.profile_dirs, report), report)
     if plan is None or report.has_errors:
         raise InputError(report)

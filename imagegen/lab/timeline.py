@@ -52,12 +52,22 @@ class Timeline:
 
 def list_headings() -> tuple[str, ...]:
     """The headings of the table of nodes."""
-    return ("node", "roles", "phase", *(name for name, _ in _COLUMNS))
+    return ("node", "roles", "phase", *(name for name, _ in _COLUMNS), "units")
 
 
 def list_rows(nodes: Iterable[NodeProgress]) -> list[tuple[str, ...]]:
     """One row a node: name, roles, phase, and the seconds after power-on at which each step was done."""
-    return [(node.name, "+".join(node.roles), _tell_phase(node), *_list_times(node)) for node in nodes]
+    return [
+        (node.name, "+".join(node.roles), _tell_phase(node), *_list_times(node), _tell_units(node))
+        for node in nodes
+    ]
+
+
+def _tell_units(node: NodeProgress) -> str:
+    """How many units run, and which have failed; nothing as long as the node was not asked."""
+    if not node.units_asked:
+        return "…"
+    return ", ".join(f"{name} failed" for name in node.failed_units) or f"{len(node.units)} ok"
 
 
 def _tell_phase(node: NodeProgress) -> str:

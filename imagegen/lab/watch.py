@@ -166,7 +166,11 @@ class Watch:
             self._note_nodes()
             if any(p.has_kubelet and not p.has(Event.CSR) for p in self.nodes.values()):
                 for request in api.list_requests():
-                    if request.kind == "client" and request.issued and request.node in self.nodes:
+                    machine = self.lab.machines.get(request.node)
+                    if request.kind != "client" or not request.issued or machine is None:
+                        continue
+                    # a node that was replaced has requests of an earlier life
+                    if request.node in self.nodes and request.age < time.time() - machine.started_at:
                         self._note(request.node, Event.CSR)
 
     def _note_nodes(self) -> None:

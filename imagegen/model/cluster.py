@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
@@ -242,6 +242,8 @@ class Node:
     address: IPv4Address | None
     #: lower case, colon-separated, or None
     mac: str | None
+    #: whether a new machine takes the place of an old one that the others know; never in the file
+    rejoins: bool = False
     span: Span | None = field(default=None, compare=False)
 
     @property
@@ -275,6 +277,16 @@ class Cluster:
     file: str = field(compare=False)
     #: model path (``network.services``, ``nodes[2].address``) → place in the file
     spans: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+
+    def admit(self, *keys: str) -> Cluster:
+        """The same cluster, where whoever holds one of these SSH keys may log in, too."""
+        access = replace(self.access, ssh_authorized_keys=(*self.access.ssh_authorized_keys, *keys))
+        return replace(self, access=access)
+
+    def rejoin(self, name: str) -> Cluster:
+        """The same cluster, where a new machine takes the place of this node's old one."""
+        nodes = tuple(replace(node, rejoins=True) if node.name == name else node for node in self.nodes)
+        return replace(self, nodes=nodes)
 
     def nodes_with(self, role: Role) -> tuple[Node, ...]:
         return self._by_role[role]

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from imagegen.diagnostics import Report
-from imagegen.model.cluster import Cluster
+from imagegen.model.cluster import BootstrapMethod, Cluster
 from imagegen.pki import spec
 from imagegen.pki.certificates import (
     CertificateFault,
@@ -165,3 +165,21 @@ def renew_material(
         return f"renewed: its end was {end:%Y-%m-%d}" if is_due(certificate, now) else None
 
     return issue_material(cluster, store, report, now=now, randomness=randomness, renewal=decide)
+
+
+def replace_identity(
+    cluster: Cluster, store: SecretStore, report: Report, node: str, *, now: datetime
+) -> IssueResult:
+    """Give one node new keys, certificates and a new bootstrap token; everybody else keeps theirs.
+
+    A token in a token file stays: API servers read that file when they start. Raises what ``issue_material``
+    raises.
+    """
+
+    def decide(leaf: spec.CertificateSpec, certificate: x509.Certificate) -> str | None:
+        return "renewed because its node is replaced" if leaf.node == node else None
+
+    in_secrets = cluster.bootstrap.method is BootstrapMethod.TOKEN
+    return issue_material(
+        cluster, store, report, now=now, renewal=decide, new_tokens=(node,) if in_secrets else ()
+    )

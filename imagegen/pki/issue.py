@@ -7,7 +7,7 @@ a new name is no reason to distrust a key; a lost key, another algorithm and a r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -119,14 +119,19 @@ def issue_material(
     now: datetime,
     randomness: Randomness | None = None,
     renewal: RenewalRule | None = None,
+    new_tokens: Collection[str] = (),
 ) -> IssueResult:
     """Make the store hold everything that the nodes of ``cluster`` need at ``now`` (an aware datetime).
+
+    The nodes of ``new_tokens`` get a new bootstrap token if they have one.
 
     Raises InputError, having written nothing, when an authority or a secret in the store cannot be used;
     every reason is in ``report``. Raises StoreError when the store cannot be read or written.
     """
     with store.lock():
-        session = _Session(cluster, store, report, now, randomness or SystemRandomness(), renewal)
+        session = _Session(
+            cluster, store, report, now, randomness or SystemRandomness(), renewal, frozenset(new_tokens)
+        )
         before = len(report.findings)
         session.plan()
         if any(finding.severity.value == "error" for finding in report.findings[before:]):
@@ -148,6 +153,7 @@ class _Session:
     now: datetime
     randomness: Randomness
     renewal: RenewalRule | None
+    new_tokens: frozenset[str]
     changes: list[Change] = field(default_factory=list)
     kept: int = 0
     authorities: dict[str, Authority] = field(default_factory=dict)
@@ -330,15 +336,20 @@ class _Session:
     def _plan_tokens(self) -> None:
         """One token a kubelet; its public half names a Secret, so no two may be alike."""
         owners: dict[str, str] = {}
-        wanted = []
+        wanted: list[tuple[str, str]] = []
+        retired: set[str] = set()
         for node in self.cluster.nodes:
             if not spec.has_bootstrap_token(self.cluster, node):
                 continue
             name = spec.bootstrap_token_name(node.name)
             if not self.store.exists(name):
-                wanted.append(name)
+                wanted.append((name, "new"))
                 continue
             token_id = parse_token_id(self.store.read(name))
+            if token_id is not None and node.name in self.new_tokens:
+                retired.add(token_id)
+                wanted.append((name, "renewed because you asked for it"))
+                continue
             if token_id is None:
                 self.report.error(
                     TOKEN_INVALID, f"{self.store.root}/{name} is not a bootstrap token", path=name
@@ -353,10 +364,10 @@ class _Session:
             else:
                 owners[token_id] = name
                 self.kept += 1
-        source, taken = TokenSource(self.randomness), set(owners)
-        for name in wanted:
+        source, taken = TokenSource(self.randomness), retired | set(owners)
+        for name, reason in wanted:
             self.entries.append((name, source.make_token(taken).encode("ascii")))
-            self.changes.append(Change(name, "new"))
+            self.changes.append(Change(name, reason))
 
     def _plan_secretbox_key(self) -> None:
         name = spec.SECRETBOX_KEY

@@ -90,11 +90,11 @@ def test_the_first_source_with_everything_is_taken(
     _reach(monkeypatch, False)
     asked = []
 
-    def imagegen(*words: str, **_: object) -> int:
+    def try_fetch(*_: object) -> str | None:
         asked.append(rundemo.read_version(cluster))
-        return 0 if asked[-1] == DEBIAN_VERSION else 1
+        return None if asked[-1] == DEBIAN_VERSION else "much is missing"
 
-    monkeypatch.setattr(rundemo, "imagegen", imagegen)
+    monkeypatch.setattr(rundemo, "try_fetch", try_fetch)
     assert rundemo.find_source(cluster) == ["--mirror", str(rundemo._MIRROR), "--offline"]
     assert rundemo.read_version(cluster) == DEBIAN_VERSION
     assert asked == built
@@ -103,11 +103,12 @@ def test_the_first_source_with_everything_is_taken(
 def _answer(monkeypatch: pytest.MonkeyPatch, cluster: Path) -> None:
     """The mirror has what Debian has, and no more."""
 
-    def imagegen(*_: str, **__: object) -> int:
+    def try_fetch(*_: object) -> str | None:
         text = cluster.read_text()
-        return 0 if "cluster_dns: none" in text and "tools: []" in text and "cni: bridge" in text else 1
+        wanted = ("cluster_dns: none", "tools: []", "cni: bridge")
+        return None if all(word in text for word in wanted) else "coredns is missing"
 
-    monkeypatch.setattr(rundemo, "imagegen", imagegen)
+    monkeypatch.setattr(rundemo, "try_fetch", try_fetch)
 
 
 def test_with_debian_alone_the_demo_does_with_what_debian_has(
@@ -129,4 +130,6 @@ def test_a_cluster_file_that_somebody_changed_is_not_replaced(
     cluster.write_text(changed)
     assert rundemo.find_source(cluster) is None
     assert cluster.read_text() == changed.replace(version, DEBIAN_VERSION)
-    assert "is yours and stays" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is yours and stays" in said
+    assert said.endswith("coredns is missing\n")

@@ -51,7 +51,7 @@ def test_up_says_what_it_cannot_boot(imagegen: Imagegen, quickstart: Path) -> No
     quickstart.write_text(f"{quickstart.read_text()}\nimage:\n  mode: stock\n")
     done = imagegen("up", quickstart)
     assert done.code == 2
-    assert "image.mode is stock, and the lab boots golden images" in done.err
+    assert "image.mode is stock: on its first boot such a node downloads" in done.err
 
 
 @pytest.mark.parametrize("words", [["status"], ["ssh"]])

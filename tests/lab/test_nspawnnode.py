@@ -77,7 +77,8 @@ def node(tmp_path: Path) -> Path:
     (seed / "meta-data").write_text("instance-id: i\n")
     (seed / "network-config").write_text(NETWORK)
     shutil.copyfile(seed / "user-data", seed / "seed.iso")
-    nspawnnode.write_node(tree, upper, seed)
+    nspawnnode.write_differences(tree, upper)
+    nspawnnode.write_seed(tree, upper, seed)
     return upper
 
 
@@ -86,6 +87,18 @@ def test_the_seed_is_where_cloud_init_looks_and_closed(node: Path) -> None:
     assert sorted(os.listdir(seed)) == ["meta-data", "network-config", "user-data"]
     assert {path.stat().st_mode & 0o777 for path in seed.iterdir()} == {0o600}
     assert "name: e*" in (seed / "network-config").read_text()
+
+
+def test_another_seed_takes_the_place_of_the_former_and_nothing_else(node: Path) -> None:
+    kubelet = node / nspawnnode.KUBELET.lstrip("/")
+    kubelet.write_text("changed since the first start\n")
+    seed = node.parent / "seed"
+    (seed / "user-data").write_text("#cloud-config\n# another\n")
+    nspawnnode.write_seed(node.parent / "tree", node, seed)
+    written = node / nspawnnode.SEED.lstrip("/") / "user-data"
+    assert written.read_text() == "#cloud-config\n# another\n"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert kubelet.read_text() == "changed since the first start\n"
 
 
 def test_changed_files_look_like_the_images(node: Path) -> None:

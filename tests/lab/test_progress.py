@@ -69,15 +69,34 @@ def test_units_are_read_as_systemd_shows_them() -> None:
     assert node.failed_units == ("broken.service",)
 
 
+def test_units_of_a_container_are_timed_from_its_own_start() -> None:
+    node = _node(Role.BASE)
+    read_units(
+        node,
+        "UserspaceTimestampMonotonic=36972000000\n"
+        "Id=etcd.service ActiveState=active ActiveEnterTimestampMonotonic=36979200000 \n",
+    )
+    assert node.units == {"etcd.service": 7.2}
+
+
 def test_the_table_shows_times_gaps_and_what_does_not_apply() -> None:
     etcd, worker = _node(Role.ETCD), _node(Role.WORKER)
     for event, seconds in ((Event.KERNEL, 9.2), (Event.CLOUD_INIT, 41.0), (Event.ETCD, 43.6)):
         etcd.note(event, seconds)
     worker.note(Event.KERNEL, 10.0)
     rows = list_rows([etcd, worker])
-    assert rows[0] == ("one", "etcd", "done", "9 s", "41 s", "44 s", "-", "-")
-    assert rows[1] == ("one", "worker", "kernel", "10 s", "…", "…", "-", "…")
+    assert rows[0] == ("one", "etcd", "done", "9 s", "41 s", "44 s", "-", "-", "…")
+    assert rows[1] == ("one", "worker", "kernel", "10 s", "…", "…", "-", "…", "…")
     assert len(render_table([etcd, worker]).splitlines()) == 3
+
+
+def test_the_table_says_which_units_have_failed() -> None:
+    node = _node(Role.BASE)
+    active = "Id=a.service ActiveState=active ActiveEnterTimestampMonotonic=1000000 \n"
+    read_units(node, active)
+    assert list_rows([node])[0][-1] == "1 ok"
+    read_units(node, active + "Id=b.service ActiveState=failed ActiveEnterTimestampMonotonic=0 \n")
+    assert list_rows([node])[0][-1] == "b.service failed"
 
 
 def test_trouble_takes_the_place_of_the_phase() -> None:

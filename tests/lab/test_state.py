@@ -12,12 +12,15 @@ import yaml
 
 from imagegen.errors import UsageError
 from imagegen.lab.access import emit_ssh_config, make_ssh_key, write_kubeconfig
-from imagegen.lab.cluster import LabOptions, check_startable, end_lab, open_lab, start_lab
+from imagegen.lab.cluster import LabCluster, LabOptions, check_startable, end_lab, open_lab, start_lab
+from imagegen.lab.engine import load_engine, make_spec
 from imagegen.lab.errors import LabError
 from imagegen.lab.folder import LabFolder, lab_folder
+from imagegen.lab.network import LabNetwork
+from imagegen.lab.networkplan import plan_network
 from imagegen.lab.processes import Process, find_process
 from imagegen.lab.state import LabState, MachineRecord, identify_image, read_boot_id, read_state, write_state
-from imagegen.model.cluster import ImagePki
+from imagegen.model.cluster import Cluster, ImageMode, ImagePki
 from imagegen.run import Runner
 from tests.lab.clusters import load_text, write_cluster
 
@@ -152,8 +155,31 @@ def test_the_kubeconfig_leads_into_the_lab_and_still_asks_for_the_endpoint(tmp_p
     assert folder.kubeconfig.stat().st_mode & 0o777 == 0o600
 
 
-def test_images_with_keys_inside_are_not_for_the_lab(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pki", list(ImagePki))
+def test_a_node_boots_the_image_of_its_roles_or_the_one_with_its_seed(tmp_path: Path, pki: ImagePki) -> None:
     cluster = load_text(tmp_path)
-    baked = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, pki=ImagePki.BAKED))
-    with pytest.raises(UsageError, match=r"image\.pki is baked"):
-        check_startable(baked, "qemu", Runner())
+    cluster = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, pki=pki))
+    lab = make_lab(tmp_path, cluster)
+    boot = lab._boot_of(cluster.nodes[0].name)
+    name = cluster.nodes[0].name if pki is ImagePki.BAKED else cluster.nodes[0].role_set
+    assert boot.image == tmp_path / "out/images" / f"{cluster.name}-{name}.qcow2"
+    disks = make_spec(boot, "tcg").disks
+    seeds = [] if pki is ImagePki.BAKED else [lab.folder.seed(boot.node.name) / "seed.iso"]
+    assert [disk.path for disk in disks if disk.read_only] == seeds
+
+
+def test_stock_images_are_not_for_the_lab(tmp_path: Path) -> None:
+    cluster = load_text(tmp_path)
+    stock = dataclasses.replace(cluster, image=dataclasses.replace(cluster.image, mode=ImageMode.STOCK))
+    with pytest.raises(UsageError, match=r"image\.mode is stock: .* nothing leaves the lab"):
+        check_startable(stock, "qemu", Runner())
+
+
+def make_lab(folder: Path, cluster: Cluster) -> LabCluster:
+    """A lab that was never started."""
+    state = LabState(
+        cluster=cluster.name, engine="qemu", out=str(folder / "out"), boot_id="", started_at=0.0, nodes=[]
+    )
+    network = LabNetwork(plan_network(cluster), folder / "network")
+    lab = LabFolder(folder / "lab")
+    return LabCluster(cluster, lab, state, load_engine("qemu", Runner()), network, Runner())

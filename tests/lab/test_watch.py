@@ -48,16 +48,20 @@ def _request(user: str, name: str, usages: list[str], **status: Any) -> dict[str
     signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     pem = signed.public_bytes(serialization.Encoding.PEM)
     spec = {"username": user, "request": base64.b64encode(pem).decode(), "usages": usages}
-    return {"spec": spec, "status": status}
+    return {"metadata": {"creationTimestamp": "2026-11-21T10:00:00Z"}, "spec": spec, "status": status}
 
 
 def test_requests_are_told_apart() -> None:
     approved = {"conditions": [{"type": "Approved"}], "certificate": "QQ=="}
     client = _request("system:bootstrap:abc", "system:node:w", ["client auth"], **approved)
-    assert _read_request(client) == Request(node="w", kind="client", approved=True, issued=True)
+    assert _read_request(client, NOW) == Request(
+        node="w", kind="client", approved=True, issued=True, age=30.0
+    )
     serving = _request("system:node:w", "system:node:w", ["server auth"])
-    assert _read_request(serving) == Request(node="w", kind="serving", approved=False, issued=False)
-    assert _read_request(_request("somebody", "system:node:w", ["client auth"])) is None
+    assert _read_request(serving, NOW) == Request(
+        node="w", kind="serving", approved=False, issued=False, age=30.0
+    )
+    assert _read_request(_request("somebody", "system:node:w", ["client auth"]), NOW) is None
 
 
 class FakeMachine:
@@ -93,7 +97,11 @@ class FakeApi:
         return {"worker-0": condition, "worker-1": condition, "stranger": condition}
 
     def list_requests(self) -> list[Request]:
-        return [Request(node="worker-0", kind="client", approved=True, issued=True)]
+        return [
+            Request(node="worker-0", kind="client", approved=True, issued=True, age=50.0),
+            # of the machine that was there before this one
+            Request(node="worker-1", kind="client", approved=True, issued=True, age=5000.0),
+        ]
 
 
 class FakeNetwork:

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from imagegen.diagnostics import Report
 from imagegen.errors import InputError
-from imagegen.model.cluster import Cluster, KeyAlgorithm
+from imagegen.model.cluster import BootstrapMethod, Cluster, KeyAlgorithm
 from imagegen.pki import spec
 from imagegen.pki.certificates import decode_certificate, read_names, read_usages
-from imagegen.pki.expiry import CertificateState, list_expiry, renew_material
+from imagegen.pki.expiry import CertificateState, list_expiry, renew_material, replace_identity
 from imagegen.pki.issue import IssueResult, issue_material
 from imagegen.pki.keys import decode_key, name_algorithm
 from imagegen.pki.store import SecretStore
@@ -318,3 +318,25 @@ def test_every_etcd_member_is_apart(tmp_path: Path) -> None:
     assert {each.node for each in spec.list_certificates(ha())} == {None} | {
         node.name for node in ha().nodes if node.has(E) or node.has(M)
     }
+
+
+@pytest.mark.parametrize("name", ["worker-0", "master-1", "etcd-2", "lb-0"])
+def test_a_replaced_node_has_nothing_of_its_old_identity_and_others_keep_theirs(
+    tmp_path: Path, name: str
+) -> None:
+    cluster = ha()
+    store = issue_store(cluster, tmp_path / "secrets")
+    before = read_all(tmp_path / "secrets")
+    replace_identity(cluster, store, Report(), name, now=NOW)
+    own = {path for path in before if path.startswith(f"nodes/{name}/")}
+    assert changed(before, tmp_path / "secrets") == own
+    assert issue(cluster, tmp_path / "secrets").changes == ()
+
+
+def test_a_token_in_a_token_file_stays(tmp_path: Path) -> None:
+    cluster = quickstart()
+    cluster = replace(cluster, bootstrap=replace(cluster.bootstrap, method=BootstrapMethod.TOKEN_FILE))
+    store = issue_store(cluster, tmp_path / "secrets")
+    before = read_all(tmp_path / "secrets")
+    replace_identity(cluster, store, Report(), "worker-0", now=NOW)
+    assert changed(before, tmp_path / "secrets") == set()

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from imagegen.lab.api import ApiClient, ApiError
 from imagegen.lab.cluster import LabCluster
-from tests.vm.labs import boot, require_lab, wait_until, write_newest
+from tests.vm.labs import boot, require_lab, run_imagegen, try_imagegen, wait_until, write_newest
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.long]
 
@@ -182,6 +183,29 @@ def test_the_other_members_die_in_turn(lab: LabCluster) -> None:
             lab.start_node(member)
             lab.wait_ready(BOOT_SECONDS, nodes=[member])
     assert {name for name, _ in writer.acknowledged} <= list_stored(lab)
+
+
+@pytest.mark.parametrize("node", ["etcd-1", "master-1", "worker-0"])
+def test_a_node_is_replaced_by_a_new_machine(lab: LabCluster, node: str) -> None:
+    """With a new disk and a new identity; nobody else notices, and its own checks pass."""
+    file = lab.cluster.file
+    store = Path(file).parent / "secrets" / "nodes" / node
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    with start_writer(lab, f"replaced-{node}") as writer:
+        writer.wait_for(3, 60)
+        run_imagegen(
+            "replace", file, node, "--lab", "--timeout", str(BOOT_SECONDS), timeout=BOOT_SECONDS + 300
+        )
+        writer.wait_for(3, 60)
+    assert {name for name, _ in writer.acknowledged} <= list_stored(lab)
+    after = {path.name: path.read_bytes() for path in store.iterdir()}
+    assert after.keys() == before.keys()
+    assert not [name for name in after if after[name] == before[name]]
+    members = json.loads(etcdctl(lab, "etcd-0", "member", "list", "--write-out=json"))["members"]
+    assert sorted(member["name"] for member in members) == ["etcd-0", "etcd-1", "etcd-2"]
+    assert "is healthy" in etcdctl(lab, "etcd-1", "endpoint", "health", "2>&1")
+    failed = try_imagegen("test", file, "--only", "suite", "--node", node, "--node", "master-0")
+    assert failed.returncode == 0, failed.stdout + failed.stderr
 
 
 def test_nothing_panicked(lab: LabCluster) -> None:

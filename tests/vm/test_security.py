@@ -231,8 +231,7 @@ def test_workers_got_no_key_from_outside(lab: LabCluster) -> None:
     """Their images and seeds hold none; the keys on the running machines are those that kubelets made."""
     for node in (node for node in lab.nodes if node.roles == (Role.WORKER,)):
         seed = lab.folder.seed(node.name)
-        image = Path(lab.state.out) / "images" / f"{lab.cluster.name}-{node.role_set}.qcow2"
-        for place in (seed / "seed.iso", image):
+        for place in (seed / "seed.iso", lab.image_of(node.name)):
             (found,) = json.loads(run_imagegen("scan", str(place), "--format", "json", check=False))["images"]
             assert {f["kind"] for f in found["findings"]} <= {"bootstrap token"}, place
             assert found["unread"] == []
