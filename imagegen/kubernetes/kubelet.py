@@ -102,7 +102,7 @@ CONTROL_PLANE_KEYS = ("node-role.kubernetes.io/master", "node-role.kubernetes.io
 
 def _runtime_arguments(cluster: Cluster, gates: Gates) -> dict[str, str]:
     if cluster.runtime is Runtime.DOCKER:
-        pause = {"pod-infra-container-image": load_releases(gates.version).image("pause")}
+        pause = {"pod-infra-container-image": load_releases(cluster.kubernetes.version).image("pause")}
         if has_docker_network(cluster):
             return pause
         cni = {"network-plugin": "cni", "cni-bin-dir": CNI_BINARIES, "cni-conf-dir": CNI_CONFIGURATION}

@@ -32,7 +32,7 @@ from imagegen.verify.cis import Facts, judge, list_cis_checks
 from imagegen.verify.cisfacts import read_plan, read_pod
 from tests.judges.test_flags import MIRROR
 from tests.judges.tools import Tool
-from tests.plan.layouts import NODES, list_items
+from tests.plan.layouts import NODES, STACKED, list_items
 from tests.plan.plans import make_plan, write_cluster
 
 pytestmark = [pytest.mark.judge, pytest.mark.process]
@@ -56,9 +56,9 @@ VERSIONS = list_versions()
 needs_kubeadm = pytest.mark.skipif(not VERSIONS, reason=f"no kubeadm in {MIRROR}; make mirror builds one")
 
 
-def make_layout(folder: Path, version: Version) -> Plan:
+def make_layout(folder: Path, version: Version, nodes: tuple[str, ...] = NODES) -> Plan:
     more = "control_plane: {endpoint: 10.240.0.31}\n"
-    return make_plan(write_cluster(folder, NODES, version=f"{version}, layout: kubeadm", more=more))
+    return make_plan(write_cluster(folder, nodes, version=f"{version}, layout: kubeadm", more=more))
 
 
 def place_node(plan: Plan, folder: Path, node: str) -> Path:
@@ -113,6 +113,21 @@ def test_init_takes_our_files_and_writes_pods_that_start(tmp_path: Path, version
     ready = yaml.safe_load((root / "etc/kubernetes/manifests/kube-apiserver.yaml").read_text())
     assert "--etcd-servers=https://10.240.0.10:2379" in ready["spec"]["containers"][0]["command"]
     assert "--advertise-address=10.240.0.11" in ready["spec"]["containers"][0]["command"]
+
+
+@needs_kubeadm
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_init_takes_etcd_on_its_own_machine_as_external(tmp_path: Path, version: Version) -> None:
+    """With etcd as our unit on every master kubeadm writes no pod of etcd, and asks those that we name."""
+    root = place_node(make_layout(tmp_path, version, STACKED), tmp_path, "master-0")
+    config = ("--config", kubeadm.CONFIG)
+    run(version, root, "init", "phase", "certs", "all", *config)
+    run(version, root, "init", "phase", "control-plane", "all", *config)
+    assert run(version, root, "init", "phase", "etcd", "local", *config).count("static Pod manifest") == 0
+    pods = {path.name for path in (root / "etc/kubernetes/manifests").iterdir()}
+    assert pods == {f"{component}.yaml" for component in COMPONENTS}
+    text = (root / "etc/kubernetes/manifests/kube-apiserver.yaml").read_text()
+    assert "--etcd-servers=https://10.240.0.11:2379,https://10.240.0.12:2379,https://10.240.0.13:2379" in text
 
 
 @needs_kubeadm

@@ -22,6 +22,14 @@ NODES = (
     "{name: worker-0, roles: [worker], address: 10.240.0.21}",
     "{name: lb-0, roles: [lb], address: 10.240.0.31}",
 )
+#: etcd on the masters
+STACKED = (
+    "{name: master-0, roles: [etcd, master], address: 10.240.0.11}",
+    "{name: master-1, roles: [etcd, master], address: 10.240.0.12}",
+    "{name: master-2, roles: [etcd, master], address: 10.240.0.13}",
+    "{name: worker-0, roles: [worker], address: 10.240.0.21}",
+    "{name: lb-0, roles: [lb], address: 10.240.0.31}",
+)
 
 
 def plan_layout(folder: Path, minor: str, layout: str, *, nodes: tuple[str, ...] = NODES) -> Plan:

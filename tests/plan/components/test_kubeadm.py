@@ -18,7 +18,7 @@ from imagegen.plan.items import Unit as UnitItem
 from imagegen.plan.plan import Plan
 from tests.goldens import check_golden
 from tests.kubernetes.clusters import MINORS
-from tests.plan.layouts import list_items, plan_layout, read_file
+from tests.plan.layouts import STACKED, list_items, plan_layout, read_file
 
 READABLE = tuple(minor for minor in MINORS if newest_patch(minor).minor >= KUBEADM_FIRST)
 
@@ -127,3 +127,20 @@ def test_the_kubelet_takes_the_flags_of_kubeadm(tmp_path: Path) -> None:
     assert "\n  $KUBELET_KUBEADM_ARGS\n" in units["kubelet.service"]
     assert "EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env" in units["kubelet.service"]
     assert "ConditionPathExists=/var/lib/kubelet/config.yaml" in units["kubelet.service"]
+
+
+@pytest.mark.parametrize("minor", READABLE)
+def test_etcd_on_the_masters_is_external_on_the_same_machine(tmp_path: Path, minor: str) -> None:
+    """Its members are known beforehand, so it is our unit, and kubeadm makes no etcd of its own."""
+    plan = plan_layout(tmp_path, minor, "kubeadm", nodes=STACKED)
+    etcd = read_documents(plan, "master-0")["ClusterConfiguration"]["etcd"]
+    assert list(etcd) == ["external"]
+    assert etcd["external"]["endpoints"] == [f"https://10.240.0.{last}:2379" for last in (11, 12, 13)]
+    for node in ("master-0", "master-1", "master-2"):
+        found = {item.identity for item in list_items(plan, node)}
+        assert {("unit", "etcd.service"), ("unit", UNIT), ("path", "/etc/etcd/etcd.yaml")} < found
+        client = etcd["external"]
+        assert {("path", client[name]) for name in ("caFile", "certFile", "keyFile")} < found
+    joining = read_documents(plan, "master-1")["JoinConfiguration"]
+    assert joining["controlPlane"]["localAPIEndpoint"]["advertiseAddress"] == "10.240.0.12"
+    assert ("unit", "etcd.service") not in {item.identity for item in list_items(plan, "worker-0")}
