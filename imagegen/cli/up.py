@@ -219,7 +219,8 @@ def show_result(lab: LabCluster, timeline: Timeline, form: str, terminal: Termin
         return
     terminal.data(render_table(timeline.nodes.values()))
     terminal.data(f"\n{lab.cluster.name} was ready {timeline.seconds:.0f} s after power-on.\n\n")
-    if lab.folder.kubectl.exists():
+    # with --node there may be no master to ask
+    if lab.folder.kubectl.exists() and timeline.api_seconds is not None:
         terminal.data(lab.kubectl("get", "nodes").stdout + "\n")
     terminal.data("".join(f"{line}\n" for line in list_commands(lab)))
 
