@@ -13,6 +13,9 @@ from typing import ClassVar, Literal
 from imagegen.content import Content as Content
 from imagegen.content import Ref as Ref
 
+#: of users that never log in and keep nothing
+NO_HOME = "/nonexistent"
+
 
 class Phase(enum.StrEnum):
     BAKE = "bake"
@@ -127,7 +130,7 @@ class User(Item):
     group: str
     uid: int | None = None
     groups: tuple[str, ...] = ()
-    home: str = "/nonexistent"
+    home: str = NO_HOME
     shell: str = "/usr/sbin/nologin"
     system: bool = True
     gecos: str = ""

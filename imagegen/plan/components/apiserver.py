@@ -14,18 +14,17 @@ from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.pki.spec import bootstrap_token_name, owner_of
 from imagegen.plan.component import Context
+from imagegen.plan.daemons import plan_account
 from imagegen.plan.items import (
     Binary,
     Directory,
     File,
     Fragment,
-    Group,
     Item,
     Origin,
     Phase,
     Port,
     Unit,
-    User,
 )
 
 _WHERE = "component apiserver"
@@ -68,17 +67,7 @@ def _plan_daemon(ctx: Context) -> list[Item]:
         )
     owner = owner_of(_USER, ctx.cluster.kubernetes.layout)
     if owner == _USER:
-        items += [
-            Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
-            User(
-                phase=Phase.BAKE,
-                origin=daemon,
-                name=_USER,
-                uid=number,
-                group=_USER,
-                gecos="Kubernetes API server",
-            ),
-        ]
+        items += plan_account(daemon, _USER, gecos="Kubernetes API server", number=number)
     return [
         *items,
         Directory(

@@ -12,7 +12,8 @@ from imagegen.model.cluster import Cluster, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import PROGRAMS, api_client_library, program
-from imagegen.plan.items import Directory, File, Fragment, Group, Origin, Package, Phase, Unit, User
+from imagegen.plan.daemons import plan_account
+from imagegen.plan.items import Directory, File, Fragment, Origin, Package, Phase, Unit
 
 POLICY = "/etc/imagegen/csr-policy"
 UNIT = "csr-approver.service"
@@ -32,8 +33,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
         return _NOTHING
     return Fragment(
         (
-            Group(phase=Phase.BAKE, origin=_ORIGIN, name=_USER),
-            User(phase=Phase.BAKE, origin=_ORIGIN, name=_USER, group=_USER, gecos="imagegen CSR approver"),
+            *plan_account(_ORIGIN, _USER, gecos="imagegen CSR approver"),
             Package(phase=Phase.BAKE, origin=_ORIGIN, name="python3-cryptography"),
             Package(phase=Phase.BAKE, origin=_ORIGIN, name="python3-yaml"),
             Directory(phase=Phase.BAKE, origin=_ORIGIN, path=PROGRAMS),

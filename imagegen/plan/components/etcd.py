@@ -8,17 +8,16 @@ from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
+from imagegen.plan.daemons import plan_account
 from imagegen.plan.items import (
     Binary,
     Directory,
     File,
     Fragment,
-    Group,
     Origin,
     Phase,
     Port,
     Unit,
-    User,
 )
 
 _WHERE = "component etcd"
@@ -47,10 +46,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
                 for name in _EXECUTABLES
                 if name != "etcdutl" or ctx.gates.has(etcd.COMPONENT, "etcdutl")
             ),
-            Group(phase=Phase.BAKE, origin=daemon, name=user),
-            User(
-                phase=Phase.BAKE, origin=daemon, name=user, group=user, home=etcd.DATA_DIRECTORY, gecos="etcd"
-            ),
+            *plan_account(daemon, user, gecos="etcd", home=etcd.DATA_DIRECTORY),
             Directory(
                 phase=Phase.BAKE,
                 origin=Origin(_WHERE, reason="the data of the member; etcd warns when others can enter"),

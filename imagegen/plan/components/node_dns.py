@@ -9,18 +9,17 @@ from imagegen.model.cluster import Node, NodeDns, Role
 from imagegen.model.systems import SYSTEMS
 from imagegen.pki import paths
 from imagegen.plan.component import Context
+from imagegen.plan.daemons import plan_account
 from imagegen.plan.items import (
     Binary,
     Directory,
     File,
     Fragment,
-    Group,
     Item,
     Origin,
     Phase,
     Port,
     Unit,
-    User,
 )
 
 UNIT = "coredns.service"
@@ -68,8 +67,7 @@ def _plan_server(ctx: Context) -> list[Item]:
             version=part.version,
             member=part.member("coredns"),
         ),
-        Group(phase=Phase.BAKE, origin=_ORIGIN, name=_USER),
-        User(phase=Phase.BAKE, origin=_ORIGIN, name=_USER, group=_USER, gecos="CoreDNS"),
+        *plan_account(_ORIGIN, _USER, gecos="CoreDNS"),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=node_dns.FOLDER),
         File(
             phase=Phase.BAKE,

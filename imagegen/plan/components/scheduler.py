@@ -4,60 +4,33 @@ from __future__ import annotations
 
 from imagegen.emit import emit_yaml
 from imagegen.kubernetes import scheduler
-from imagegen.kubernetes.arguments import emit_exec_start
-from imagegen.kubernetes.static_pods import user_id
-from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Layout, Node, Role
 from imagegen.pki import paths
 from imagegen.plan.component import Context
-from imagegen.plan.items import Binary, File, Fragment, Group, Item, Origin, Phase, Unit, User
+from imagegen.plan.daemons import Controller, plan_controller
+from imagegen.plan.items import File, Fragment, Item, Origin, Phase
 
-_WHERE = "component scheduler"
 _NOTHING = Fragment()
-_NAME = scheduler.COMPONENT
-_USER = paths.USER_SCHEDULER
+_CONTROLLER = Controller(
+    where="component scheduler",
+    name=scheduler.COMPONENT,
+    user=paths.USER_SCHEDULER,
+    title="Kubernetes scheduler",
+    does="gives pods a node",
+    runs="the scheduler runs without privileges of its own",
+    needs=(paths.SCHEDULER_KUBECONFIG, f"{paths.SCHEDULER_SERVER}.key"),
+)
 
 
 def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     if Role.MASTER not in roles or ctx.cluster.kubernetes.layout is Layout.KUBEADM:
         return _NOTHING
-    daemon = Origin(_WHERE, reason="the scheduler runs without privileges of its own")
-    number = user_id(ctx.cluster.kubernetes.layout, _USER)
-    return Fragment(
-        (
-            *_plan_unit(ctx),
-            Group(phase=Phase.BAKE, origin=daemon, name=_USER, gid=number),
-            User(
-                phase=Phase.BAKE,
-                origin=daemon,
-                name=_USER,
-                uid=number,
-                group=_USER,
-                gecos="Kubernetes scheduler",
-            ),
-            *_plan_configuration(ctx),
-        )
-    )
+    arguments = scheduler.scheduler_arguments(ctx.cluster, ctx.gates)
+    return Fragment((*plan_controller(ctx, _CONTROLLER, arguments), *_plan_configuration(ctx)))
 
 
-def _plan_unit(ctx: Context) -> list[Item]:
-    if ctx.cluster.kubernetes.layout is not Layout.SYSTEMD:
-        return []
-    return [
-        Binary(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="gives pods a node"),
-            path=f"/usr/local/bin/{_NAME}",
-            part=_NAME,
-            version=ctx.releases.version(_NAME),
-        ),
-        Unit(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="starts by itself once the seed has brought its files"),
-            name=f"{_NAME}.service",
-            content=_emit_unit(ctx),
-        ),
-    ]
+def plan_node(ctx: Context, node: Node) -> Fragment:
+    return _NOTHING
 
 
 def _plan_configuration(ctx: Context) -> list[Item]:
@@ -66,35 +39,8 @@ def _plan_configuration(ctx: Context) -> list[Item]:
     return [
         File(
             phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="what no flag can say"),
+            origin=Origin(_CONTROLLER.where, reason="what no flag can say"),
             path=scheduler.CONFIG,
             content=(emit_yaml(scheduler.scheduler_config(ctx.gates)),),
         )
     ]
-
-
-def plan_node(ctx: Context, node: Node) -> Fragment:
-    return _NOTHING
-
-
-def _emit_unit(ctx: Context) -> str:
-    arguments = scheduler.scheduler_arguments(ctx.cluster, ctx.gates)
-    return emit_daemon_unit(
-        Daemon(
-            description="Kubernetes scheduler",
-            documentation=f"https://kubernetes.io/docs/reference/command-line-tools-reference/{_NAME}/",
-            type="exec",
-            exec_start=emit_exec_start(f"/usr/local/bin/{_NAME}", arguments),
-            user=_USER,
-            after=("kube-apiserver.service",),
-            needs=(paths.SCHEDULER_KUBECONFIG, f"{paths.SCHEDULER_SERVER}.key"),
-            resources=(
-                ("LimitNOFILE", "16384"),
-                ("TasksMax", "2048"),
-                ("MemoryMin", "64M"),
-                ("CPUWeight", "200"),
-                ("OOMScoreAdjust", "-700"),
-            ),
-            sandbox=UNPRIVILEGED,
-        )
-    )
