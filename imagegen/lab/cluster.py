@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from imagegen.backends.image.layers import remove_tree
@@ -95,12 +96,19 @@ class LabCluster:
         return Path(self.state.out) / "images" / f"{self.cluster.name}-{name}.qcow2"
 
     @property
+    def clock_offset(self) -> timedelta:
+        """How far the lab's clocks are ahead of ours."""
+        return timedelta(seconds=float(self.state.settings.get("clock_offset", 0.0)))
+
+    @property
     def api(self) -> ApiClient:
         """The API server, as the admin, through the lab's own door."""
         if self._api is None:
             host, port = self.network.plan.relays[0].targets[0]
             self._api = ApiClient(
-                self.folder.kubeconfig, lambda timeout: self.network.connect(host, port, timeout)
+                self.folder.kubeconfig,
+                lambda timeout: self.network.connect(host, port, timeout),
+                checks_time=not self.clock_offset,
             )
         return self._api
 
@@ -344,7 +352,14 @@ def start_lab(
         lab = LabCluster(cluster, folder, state, engine, own, runner)
         _choose_disks(lab, fresh=options.fresh or (former is not None and former.engine != options.engine))
         folder.make()
-        write_seeds(cluster, folder, report or Report(), secrets=options.secrets, progress=progress)
+        write_seeds(
+            cluster,
+            folder,
+            report or Report(),
+            secrets=options.secrets,
+            now=datetime.now(UTC) + lab.clock_offset,
+            progress=progress,
+        )
         images = {boot.image: boot for node in lab.nodes if (boot := lab._boot_of(node.name))}
         for boot in images.values():
             engine.prepare(boot)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from imagegen.backends.image.layers import remove_tree
@@ -61,10 +61,10 @@ def replace_node(
         _destroy(lab, node)
     former = _read_token(store, node)
     # what people on the lab's clock would do on that day
-    now = datetime.now(UTC) + timedelta(seconds=float(lab.state.settings.get("clock_offset", 0.0)))
+    now = datetime.now(UTC) + lab.clock_offset
     with progress.step(f"a new identity for {name}"):
         replace_identity(lab.cluster, store, report, name, now=now)
-        write_seeds(lab.cluster.rejoin(name), lab.folder, report, secrets=secrets, nodes=(name,))
+        write_seeds(lab.cluster.rejoin(name), lab.folder, report, secrets=secrets, now=now, nodes=(name,))
     with progress.step("telling the cluster"):
         _tell_members(lab, node)
         if has_new_token(lab.cluster, node):

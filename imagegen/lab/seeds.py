@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from imagegen.backends.epoch import read_epoch
@@ -27,10 +27,12 @@ def write_seeds(
     report: Report,
     *,
     secrets: Path | None,
+    now: datetime,
     nodes: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Write the seeds of all nodes, or of these, into the lab's folder. Golden images never see the key.
+    """Write the seeds of all nodes, or of these, into the lab's folder, with certificates of ``now``. Golden
+    images never see the key.
 
     Raises InputError when the cluster has errors, ImagegenError when writing fails.
     """
@@ -43,7 +45,7 @@ def write_seeds(
         open_store(cluster.file, secrets, os.environ),
         folder.seeds,
         report,
-        now=datetime.now(UTC),
+        now=now,
         epoch=read_epoch(os.environ),
         with_iso=True,
         nodes=nodes,

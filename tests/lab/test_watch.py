@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import ssl
+import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from imagegen.lab import watch as watching
-from imagegen.lab.api import ApiError, NodeCondition, Request, _read_condition, _read_request
+from imagegen.lab.api import (
+    ApiError,
+    NodeCondition,
+    Request,
+    _make_context,
+    _read_condition,
+    _read_request,
+)
 from imagegen.lab.errors import BootFailureError
 from imagegen.lab.folder import LabFolder
 from imagegen.lab.progress import Event
@@ -200,3 +209,53 @@ def test_a_restart_is_timed_by_itself(lab: Any) -> None:
 def test_a_timeline_that_cannot_be_read_is_forgotten(lab: Any, text: str) -> None:
     lab.folder.timeline.write_text(text)
     assert watch_lab(Watch(lab), 5.0).seconds == pytest.approx(100.0, abs=5.0)
+
+
+@pytest.mark.parametrize("checks_time", [True, False])
+def test_a_client_may_overlook_what_day_it_is_but_not_who_answers(checks_time: bool) -> None:
+    """A server whose certificate is of next year; and one of an authority that is not ours."""
+    start = datetime.now(UTC) + timedelta(days=366)
+    ours, foreign = _make_server(start), _make_server(start)
+    settings = {"certificate-authority-data": base64.b64encode(ours[0]).decode()}
+    user = {
+        "client-certificate-data": base64.b64encode(ours[0]).decode(),
+        "client-key-data": base64.b64encode(ours[1]).decode(),
+    }
+    context = _make_context(settings, user, checks_time=checks_time)
+    problems = [_shake_hands(context, server) for server in (ours, foreign)]
+    assert ("not yet valid" in problems[0]) == checks_time
+    assert (problems[0] == "") != checks_time
+    assert "self-signed" in problems[1].replace("self signed", "self-signed")
+
+
+def _make_server(start: datetime) -> tuple[bytes, bytes]:
+    """A certificate for ``api`` that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(start).not_valid_after(start + timedelta(days=9))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("api")]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return certificate, key.private_bytes(pem, form, serialization.NoEncryption())
+
+
+def _shake_hands(context: ssl.SSLContext, server: tuple[bytes, bytes]) -> str:
+    """What the client says against the server; empty when it trusts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        chain = Path(folder) / "server.pem"
+        chain.write_bytes(b"".join(server))
+        serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        serving.load_cert_chain(chain)
+    ends = [ssl.MemoryBIO() for _ in range(2)]
+    client = context.wrap_bio(ends[0], ends[1], server_hostname="api")
+    other = serving.wrap_bio(ends[1], ends[0], server_side=True)
+    for _ in range(6):
+        for side in (client, other):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return str(error)
+    return ""

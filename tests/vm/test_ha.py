@@ -1,7 +1,7 @@
-"""The example ha with one worker, on machines of their own: a member and a master die, and nothing is lost.
+"""The example ha with one worker: a member and a master die, and nothing is lost; nodes are replaced.
 
-``IMAGEGEN_TEST_ENGINE=nspawn`` runs it with containers, in a few minutes; eight machines in emulation on two
-cores need 11 GiB and up to half an hour.
+Containers, a few minutes; ``IMAGEGEN_TEST_ENGINE=qemu`` asks for eight machines, which need 11 GiB and in
+emulation on two cores up to an hour.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.vm.labs import boot, require_lab, run_imagegen, try_imagegen, wait_un
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.long]
 
-ENGINE = os.environ.get("IMAGEGEN_TEST_ENGINE", "qemu")
+ENGINE = os.environ.get("IMAGEGEN_TEST_ENGINE", "nspawn")
 BOOT_SECONDS = 2400.0
 #: a write may wait this long: etcd elects a leader, haproxy sees that a master is gone
 INTERRUPTION_SECONDS = 60.0
