@@ -107,9 +107,16 @@ def parse_variables(words: Sequence[str]) -> Mapping[str, str]:
 
 def build_with_packer(order: PackerOrder, terminal: Terminal) -> None:
     """Write the builds with every part in place; run Packer, unless only the preparation is wanted."""
-    from imagegen.backends.packer.build import PackerJob, check_place, choose_builder, read_style, run_packer
+    from imagegen.backends.packer.build import (
+        TOOLS,
+        PackerJob,
+        check_place,
+        choose_builder,
+        read_style,
+        run_packer,
+    )
     from imagegen.backends.packer.versions import PackerStyle
-    from imagegen.run import Runner
+    from imagegen.run import Runner, require_tools
 
     find_output(order.out)
     check_place(order.out)
@@ -120,9 +127,10 @@ def build_with_packer(order: PackerOrder, terminal: Terminal) -> None:
         raise UsageError("image.mode is stock: there is no golden image to build")
     builder = choose_builder(order.words.builder, plan.cluster.targets)
     runner = Runner(log=terminal.detail)
-    style = PackerStyle.COMPAT
-    if not order.words.compat:
-        style = PackerStyle.CURRENT if order.words.prepare_only else read_style(runner)
+    style = PackerStyle.COMPAT if order.words.compat else PackerStyle.CURRENT
+    if not order.words.prepare_only:
+        require_tools(TOOLS)
+        style = style if order.words.compat else read_style(runner)
     builds = _prepare(order, plan, style, terminal)
     if order.words.prepare_only:
         for build in builds:

@@ -154,8 +154,9 @@ def shop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
 
 
-def test_no_packer_is_said_before_anything_is_done(shop: Workshop) -> None:
-    code, _, err = shop.build()
+@pytest.mark.parametrize("words", [(), ("--packer-compat",)])
+def test_no_packer_is_said_before_anything_is_done(shop: Workshop, words: tuple[str, ...]) -> None:
+    code, _, err = shop.build(*words)
     assert code == 3
     assert "packer is not installed; it is needed to build images with Packer" in err
     assert "apt-get install packer" in err
