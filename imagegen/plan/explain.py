@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagegen.diagnostics import CODES, printable
+from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.flags import Flag, find_flag
-from imagegen.kubernetes.gates import COMPANIONS, GateRow, all_rows, find_rows
+from imagegen.kubernetes.gates import COMPANIONS, GateRow, State, all_rows, find_rows, load_gates
 from imagegen.model.version import Version
 from imagegen.plan.items import File, Item, Port, Ref, Unit
 from imagegen.plan.merge import name_item
@@ -61,7 +62,7 @@ def explain_path(plan: Plan, wanted: str) -> tuple[Explanation, ...]:
         elif not places and setting.search(_read_settings(item)):
             uses.setdefault(item, []).extend(nodes)
     if places:
-        return tuple(_explain_item(item, names) for item, names in places.items())
+        return tuple(_explain_settings(item, names, plan) for item, names in places.items())
     return tuple(_explain_use(item, names, setting) for item, names in uses.items())
 
 
@@ -80,7 +81,8 @@ def _match_setting(wanted: str) -> re.Pattern[str]:
     """A line that passes ``--wanted`` or sets the field ``wanted:``."""
     name = re.escape(wanted.partition("=")[0].lstrip("-"))
     field = "" if wanted.startswith("-") else f"|^[ -]*{name}:.*$"
-    return re.compile(rf"--{name}(?:[= ][^\\\n]*|$){field}", re.MULTILINE)
+    pair = rf"|^ *- name: {name}\n +value: .*$"
+    return re.compile(rf"--{name}(?:[= ][^\\\n]*|$){pair}{field}", re.MULTILINE)
 
 
 def _read_settings(item: Item) -> str:
@@ -93,10 +95,84 @@ def _read_settings(item: Item) -> str:
 
 
 def _explain_use(item: Item, nodes: list[str], setting: re.Pattern[str]) -> Explanation:
-    found = [match.group().strip() for match in setting.finditer(_read_settings(item))]
+    found = [" ".join(match.group().split()) for match in setting.finditer(_read_settings(item))]
     whole = _explain_item(item, nodes)
     facts = [("says", line) for line in dict.fromkeys(found)]
     return Explanation(title=whole.title, facts=(*facts, *whole.facts))
+
+
+def _explain_settings(item: Item, nodes: list[str], plan: Plan) -> Explanation:
+    """The item; of a daemon's unit or file also the user's lines and the rows of the table behind it."""
+    whole, text = _explain_item(item, nodes), _read_settings(item)
+    facts = list(whole.facts)
+    gates = load_gates(plan.cluster.kubernetes.version)
+    for component in _name_daemons(item) if text else ():
+        for name in plan.cluster.kubernetes.extra_args_of(component):
+            if _passes_flag(component, name, text) or _has_field(component, name, text):
+                path = f"kubernetes.extra_args.{component}.{name}"
+                facts.append(("input", f"{plan.cluster.span_of(path) or plan.cluster.name}: {path}"))
+        facts += [
+            ("gate", f"{component} {row.item}: {life}")
+            for row in all_rows()
+            if row.component in {component, "all"}
+            and row.state_in(gates.version_of(row.component)) not in (State.REMOVED, State.NOT_YET)
+            and (life := _tell_life(row))
+            and _names_row(text, row)
+        ]
+    return Explanation(title=whole.title, facts=tuple(facts))
+
+
+def _name_daemons(item: Item) -> tuple[str, ...]:
+    """The daemons whose unit or file this is, by its name; kubeadm's one file is about several."""
+    name = item.identity[1].rpartition("/")[2]
+    if name == "kubeadm.yaml":
+        return (*_DAEMONS[1:], "kubeadm")
+    folder = "containerd" if item.identity[1].startswith("/etc/containerd/") else ""
+    known = (*_DAEMONS, "containerd")
+    return tuple(daemon for daemon in known if daemon in (folder, name.partition(".")[0]))
+
+
+def _passes_flag(component: str, name: str, text: str) -> bool:
+    """etcd's file has its flags as fields, kubeadm's as pairs or, before v1beta4, as a map."""
+    has_map = component == "etcd" or "extraArgs:" in text
+    pattern = rf"(?:--|name: ){re.escape(name)}(?:=|$)" + (rf"|^ *{re.escape(name)}:" * has_map)
+    return re.search(pattern, text, re.MULTILINE) is not None
+
+
+def _has_field(component: str, flag: str, text: str) -> bool:
+    field = config_fields(component).get(flag)
+    return (
+        field is not None and re.search(rf"^ *{re.escape(field.path[-1])}:", text, re.MULTILINE) is not None
+    )
+
+
+def _names_row(text: str, row: GateRow) -> bool:
+    """Whether a row is about something that stands in the text: a flag, a field, an API."""
+    name, _, value = row.item.removeprefix("--").partition(" ")
+    match row.kind:
+        case "flag":
+            return _passes_flag(row.component, name, text)
+        case "field":
+            pattern = rf"^[ -]*{re.escape(name.rpartition('.')[2])}:" + (
+                f" {re.escape(value)}$" * bool(value)
+            )
+        case "api" if row.component == "containerd":
+            pattern = f"^{value.replace(' ', ' = ')}$"
+        case "api":
+            kind = rf"\nkind: {re.escape(value)}$" if value else ""
+            pattern = rf"^apiVersion: (?:\S+/)?{re.escape(name)}{kind}"
+        case _:
+            return False
+    return re.search(pattern, text, re.MULTILINE) is not None
+
+
+def _tell_life(row: GateRow) -> str:
+    """Since when, and what else happened to it; empty when the row tells no version."""
+    told = [f"since {row.introduced.minor_text}"] if row.introduced is not None else []
+    told += [f"{row.change} from {row.changed.minor_text} on"] if row.changed is not None else []
+    told += [f"deprecated in {row.deprecated.minor_text}"] if row.deprecated is not None else []
+    told += [f"removed in {row.removed.minor_text}"] if row.removed is not None else []
+    return ", ".join(told)
 
 
 def is_called(item: Item, wanted: str) -> bool:

@@ -136,3 +136,48 @@ def test_a_flag_may_name_its_component() -> None:
     (found,) = explain_flag("kubelet/--network-plugin")
     assert found.title == "kubelet --network-plugin (flag)"
     assert explain_flag("kube-proxy/--network-plugin") == ()
+
+
+@pytest.mark.parametrize("layout", ["systemd", "static-pods", "kubeadm"])
+def test_a_file_of_a_daemon_names_its_inputs_and_gates(tmp_path: Path, layout: str) -> None:
+    """Which line of the cluster file and which rows of the version table made it as it is."""
+    arguments = "{kube-apiserver: {profiling: 'true'}, kube-proxy: {conntrack-min: '5'}}"
+    plan = make_plan(write_cluster(tmp_path, version=f"1.36.4, layout: {layout}, extra_args: {arguments}"))
+    places = {
+        "systemd": ("kube-apiserver.service", "/etc/kubernetes/kube-proxy.yaml"),
+        "static-pods": ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-proxy.yaml"),
+        "kubeadm": ("/etc/kubernetes/kubeadm.yaml", "/etc/kubernetes/kubeadm.yaml"),
+    }
+    api, proxy = (explain_path(plan, path)[0].facts for path in places[layout])
+    inputs = {value.rpartition(": ")[2] for label, value in (*api, *proxy) if label == "input"}
+    assert inputs == {
+        "kubernetes.extra_args.kube-apiserver.profiling",
+        "kubernetes.extra_args.kube-proxy.conntrack-min",
+    }
+    assert all("cluster.yaml:" in value for label, value in (*api, *proxy) if label == "input")
+    gates = [value for label, value in (*api, *proxy) if label == "gate"]
+    assert "kube-apiserver --audit-policy-file: since 1.7" in gates
+    assert "kube-proxy KubeProxyConfiguration.mode nftables: since 1.31" in gates
+    assert not [gate for gate in gates if "mode ipvs" in gate or "EncryptionConfig" in gate]
+
+
+@pytest.mark.parametrize(
+    ("path", "gate"),
+    [
+        ("/etc/kubernetes/kubelet.yaml", "kubelet KubeletConfiguration.failCgroupV1: since 1.31"),
+        ("/etc/etcd/etcd.yaml", "etcd --feature-gates: since 3.6"),
+        ("/etc/containerd/config.toml", "containerd config version 4: since 2.3"),
+        ("kube-scheduler.service", "kube-scheduler --authentication-kubeconfig: since 1.13"),
+        ("kube-controller-manager", "kube-controller-manager --cluster-signing-duration: since 1.19"),
+    ],
+)
+def test_gates_of_other_daemons(tmp_path: Path, path: str, gate: str) -> None:
+    facts = [fact for found in explain_path(make_plan(write_cluster(tmp_path)), path) for fact in found.facts]
+    assert any(label == "gate" and value.startswith(gate) for label, value in facts), facts
+    assert not [value for label, value in facts if label == "gate" and "removed in 1.1" in value]
+
+
+def test_a_flag_is_found_in_the_pairs_of_kubeadm(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path, version="1.36.4, layout: kubeadm"))
+    (found,) = [e for e in explain_path(plan, "--audit-policy-file") if "kubeadm.yaml" in e.title]
+    assert ("says", "- name: audit-policy-file value: /etc/kubernetes/audit-policy.yaml") in found.facts
