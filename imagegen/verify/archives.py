@@ -1,5 +1,5 @@
-"""Compressed files and archives, opened by content and within limits: gzip, xz, bzip2, zstd; tar, cpio, zip,
-ar.
+"""Compressed files and archives, opened by content and within limits: gzip, xz, lzma, bzip2, zstd, zlib; tar,
+cpio, zip, ar.
 
 Everything here comes from somebody else, so sizes, numbers and depths are counted before they are believed.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import tempfile
@@ -15,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from imagegen.errors import ImagegenError
 
@@ -29,6 +30,8 @@ _COMPRESSED = (
     (b"BZh", "bzip2"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
+#: formats without a mark of their own: what looks like one may be something else
+UNMARKED = frozenset({"lzma", "zlib"})
 _CPIO = (b"070701", b"070702")
 _AR = b"!<arch>\n"
 #: a file with one of these inside is damaged, which is no fault of ours: what could be read was read
@@ -66,7 +69,42 @@ class Member:
 
 
 def name_compression(head: bytes) -> str | None:
-    return next((name for magic, name in _COMPRESSED if head.startswith(magic)), None)
+    """The format of a compressed stream, from its first 16 bytes or more; ``UNMARKED`` ones are a guess."""
+    marked = next((name for magic, name in _COMPRESSED if head.startswith(magic)), None)
+    if marked is not None:
+        return marked
+    if _is_lzma(head):
+        return "lzma"
+    return "zlib" if _is_zlib(head) else None
+
+
+def _is_lzma(head: bytes) -> bool:
+    """The header of ``.lzma`` files: properties, a dictionary of 2^n or 2^n + 2^(n-1) bytes, a size below
+    256 GiB or none, the way xz tells them (liblzma, alone_decoder.c); then the coder's first byte, zero.
+    """
+    if len(head) < 14 or head[0] >= 9 * 5 * 5 or head[13]:
+        return False
+    dictionary, size = int.from_bytes(head[1:5], "little"), head[5:13]
+    top = 1 << max(0, dictionary.bit_length() - 1)
+    is_round = dictionary >= 4096 and dictionary in (top, top + top // 2)
+    return is_round and (size == b"\xff" * 8 or 0 < int.from_bytes(size, "little") < 1 << 38)
+
+
+def _is_zlib(head: bytes) -> bool:
+    """RFC 1950's two bytes of a header without a dictionary, and what follows can be unpacked."""
+    if (
+        len(head) < 8
+        or head[0] & 0x0F != 8
+        or head[0] > 0x78
+        or head[1] & 0x20
+        or (head[0] << 8 | head[1]) % 31
+    ):
+        return False
+    try:
+        zlib.decompressobj().decompress(head)
+    except zlib.error:
+        return False
+    return True
 
 
 def name_archive(head: bytes) -> str | None:
@@ -112,16 +150,39 @@ def decompress(stream: IO[bytes], size: int, budget: Budget) -> IO[bytes]:
 def _open_compressed(kind: str, stream: IO[bytes]) -> IO[bytes]:
     if kind == "gzip":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream, mode="rb"))
-    if kind == "xz":
+    if kind in ("xz", "lzma"):
         return cast("IO[bytes]", lzma.LZMAFile(stream))
     if kind == "bzip2":
         return cast("IO[bytes]", bz2.BZ2File(stream))
+    if kind == "zlib":
+        return cast("IO[bytes]", io.BufferedReader(_Zlib(stream)))
     import zstandard
 
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
         stream, read_across_frames=True, closefd=False
     )
     return cast("IO[bytes]", reader)
+
+
+class _Zlib(io.RawIOBase):
+    """A bare zlib stream, unpacked piece by piece."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._unpacker = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = b""
+        while not piece and not self._unpacker.eof:
+            packed = self._unpacker.unconsumed_tail or self._stream.read(_PIECE)
+            if not packed:
+                break
+            piece = self._unpacker.decompress(packed, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def _zstd_error() -> type[Exception]:

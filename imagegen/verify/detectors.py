@@ -100,10 +100,22 @@ def _is_other_token(match: re.Match[bytes]) -> bool:
     return _is_varied(match) and re.fullmatch(_TOKEN, match["value"]) is None
 
 
+def _is_password(match: re.Match[bytes]) -> bool:
+    """Not a word that documentation has in its place, nor one of cloud-init's for "make one up"."""
+    values = (value for name, value in match.groupdict().items() if value and name != "host")
+    return all(value.strip(b"<>[]-_.*!").lower() not in _PLACEHOLDERS for value in values)
+
+
 def _find(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
     return re.compile(pattern, flags)
 
 
+_ACCOUNT = rb"[a-z_][a-z0-9_-]{0,31}"
+_WORD = rb"[^\s\"'{}$<>|,\[\]]{4,128}"
+_PLACEHOLDERS = frozenset(
+    b"pass passwd password pwd secret mypassword mypass yourpassword your_password userpass user_password "
+    b"random none null true false string text hash changeme xxxx xxxxx xxxxxx xxxxxxxx".split()
+)
 _TOKEN = rb"(?<![A-Za-z0-9.])(?P<value>[a-z0-9]{6}\.[a-z0-9]{16})(?![A-Za-z0-9.])"
 
 DETECTORS: tuple[Detector, ...] = (
@@ -230,6 +242,60 @@ DETECTORS: tuple[Detector, ...] = (
         kind="password in cloud-init data",
         marks=(b"plain_text_passwd",),
         pattern=_find(rb"plain_text_passwd[\"']?\s*:[ \t]*[\"']?(?P<value>[^\s\"'{}$<]{4,})"),
+        text_only=True,
+    ),
+    Detector(
+        kind="password in cloud-init data",
+        marks=(b"chpasswd",),
+        pattern=_find(
+            rb"chpasswd[\"']?[ \t]*:[^#]{0,200}?(?:list[\"']?[ \t]*:[ \t]*[|>]?-?[^:#]{0,60}?"
+            + _ACCOUNT
+            + rb":"
+            rb"|password[\"']?[ \t]*:[ \t]*)[\"']?(?P<value>" + _WORD + rb")"
+            rb"|(?:echo|printf)[ \t]+(?:-\w[ \t]+)?[\"']?"
+            + _ACCOUNT
+            + rb":(?P<piped>"
+            + _WORD
+            + rb")[^\n|]{0,20}"
+            rb"\|[ \t]*(?:sudo[ \t]+)?(?:/usr)?(?:/sbin/)?chpasswd",
+        ),
+        reach=600,
+        before=160,
+        accept=_is_password,
+        text_only=True,
+    ),
+    Detector(
+        kind="password in cloud-init data",
+        marks=(b"#cloud-config",),
+        pattern=_find(
+            rb"#cloud-config\b.{0,60000}?^password:[ \t]*[\"']?(?P<value>" + _WORD + rb")", re.S | re.M
+        ),
+        accept=_is_password,
+        text_only=True,
+    ),
+    Detector(
+        kind="password of a wireless network",
+        marks=(b"psk=", b"access-points"),
+        pattern=_find(
+            rb"(?<![A-Za-z0-9_-])(?:psk=(?:\"(?P<value>[^\"\r\n$<]{8,63})\"|(?P<key>[0-9A-Fa-f]{64})(?![0-9A-Fa-f])"
+            rb"|(?P<bare>[^\s\"'$<{]{8,63})[ \t]*$)"
+            rb"|access-points[\"']?:.{0,400}?password[\"']?:[ \t]*[\"']?"
+            rb"(?P<netplan>[^\s\"'{}$<][^\r\n\"'{}$<]{6,62}))",
+            re.S | re.M,
+        ),
+        accept=_is_password,
+        text_only=True,
+    ),
+    Detector(
+        kind="password in a URL",
+        marks=(b"://",),
+        pattern=_find(
+            rb"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,14}://[A-Za-z0-9._~%+-]{0,64}"
+            rb":(?P<value>[^\s/@:\"'<>{}$()\[\]*`\\|,;?#&]{4,128})@(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])"
+        ),
+        reach=300,
+        before=18,
+        accept=_is_password,
         text_only=True,
     ),
     Detector(

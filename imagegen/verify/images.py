@@ -20,6 +20,7 @@ from typing import IO, Any, Literal, cast
 
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner, Tool, require_tools
+from imagegen.verify import freespace
 from imagegen.verify.setids import restore_set_ids
 
 TOOLS = (
@@ -27,6 +28,7 @@ TOOLS = (
     Tool(name="sfdisk", package="fdisk", purpose="read a partition table"),
     Tool(name="debugfs", package="e2fsprogs", purpose="read an ext4 file system", version_arguments=("-V",)),
     Tool(name="e2fsck", package="e2fsprogs", purpose="check an ext4 file system", version_arguments=("-V",)),
+    freespace.TOOL,
     Tool(name="mcopy", package="mtools", purpose="read a FAT file system"),
     Tool(
         name="unsquashfs",
@@ -258,18 +260,10 @@ def _list_disk(runner: Runner, raw: Path, work: Path) -> Iterator[Entry | Troubl
         if kind in ("ext", "fat"):
             yield from _list_file_system(runner, raw, start, kind, room, prefix)
         elif size <= 64 << 20:
-            yield Entry(f"{prefix}(raw)", size, lambda start=start, size=size: _open_slice(raw, start, size))  # type: ignore[misc]
+            yield Entry(f"{prefix}(raw)", size, functools.partial(freespace.open_stretch, raw, start, size))
         else:
             yield Trouble(prefix, "no file system that is known here")
         shutil.rmtree(room, ignore_errors=True)
-
-
-def _open_slice(raw: Path, start: int, size: int) -> IO[bytes]:
-    import io
-
-    with open(raw, "rb") as handle:
-        handle.seek(start)
-        return io.BytesIO(handle.read(size))
 
 
 def _list_file_system(
@@ -292,6 +286,10 @@ def _list_file_system(
     for found in walk_folder(tree, own=True):
         yield _below(prefix, found)
     shutil.rmtree(tree, ignore_errors=True)
+    if kind == "ext":
+        for start, size in freespace.list_leftovers(runner, raw, offset):
+            name = f"{prefix}(free space at byte {start - offset:,})"
+            yield Entry(name, size, functools.partial(freespace.open_stretch, raw, start, size))
 
 
 def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path, *, set_ids: bool = False) -> list[str]:

@@ -23,6 +23,7 @@ from imagegen.progress import SILENT, Progress
 from imagegen.run import Runner
 from imagegen.verify.archives import (
     DAMAGED,
+    UNMARKED,
     Budget,
     LimitError,
     decompress,
@@ -43,7 +44,7 @@ _MAX_DEPTH = 10
 _ALLOWED = Path(__file__).with_name("allowed.yaml")
 _PROGRESS_EVERY = 500
 #: views of a stretch; where a secret was found plainly, decoding it once more tells nothing new
-_ENCODINGS = frozenset({"base64", "hexadecimal"})
+_ENCODINGS = frozenset({"base32", "base64", "hexadecimal"})
 _NOISE = re.compile(rb"\\[nrt]|[^A-Za-z0-9]")
 
 
@@ -181,7 +182,8 @@ class _Search:
                     plain.seek(0)
                     if length:
                         self.scan_stream(path, plain, length, (*wrapped, compression), depth + 1)
-                        return
+                        if compression not in UNMARKED:
+                            return
             elif archive and self._scan_members(path, stream, archive, wrapped, depth):
                 return
         except LimitError as error:

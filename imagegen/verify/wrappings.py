@@ -1,4 +1,5 @@
-"""How bytes are wrapped in text: escapes, percent signs, UTF-16, base64, hexadecimal digits.
+"""How bytes are wrapped in text: escapes, percent signs, UTF-16 and UTF-32, base64, base32,
+hexadecimal digits.
 
 Pure and in memory; ``archives`` knows compressed files and archives.
 """
@@ -30,6 +31,18 @@ _BREAK = rb"[ \t\"'\\,+;|>]{0,8}\r?\n[ \t\"'#>|+-]{0,40}"
 _RUN = re.compile(
     rb"[A-Za-z0-9+/]{16,}(?:" + _BREAK + rb"[A-Za-z0-9+/]{16,})*(?:" + _BREAK + rb"[A-Za-z0-9+/]+)?={0,2}"
 )
+#: lines of 4 to 15 letters, which must all have one length
+_SHORT_LINES = re.compile(
+    rb"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{4,15}(?:" + _BREAK + rb"[A-Za-z0-9+/]{1,15}){4,}={0,2}"
+)
+_BASE32_RUN = re.compile(
+    rb"(?<![A-Za-z0-9])[A-Z2-7]{16,}(?:"
+    + _BREAK
+    + rb"[A-Z2-7]{16,})*(?:"
+    + _BREAK
+    + rb"[A-Z2-7]+)?(?![A-Za-z0-9])"
+)
+_NOT_BASE32 = re.compile(rb"[^A-Z2-7]")
 _URL_RUN = re.compile(rb"[A-Za-z0-9_-]{40,}={0,2}")
 _NOISE = re.compile(rb"[^A-Za-z0-9+/]")
 _MIN_RUN = 32
@@ -54,15 +67,16 @@ _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 def list_views(data: bytes) -> Iterator[View]:
     """Every other way to read ``data``; each is worth a look of its own."""
-    wide = _read_utf16(data)
-    if wide is not None:
-        yield View("utf-16", 0, len(data), wide)
+    for name, wide in (("utf-16", _read_utf16(data)), ("utf-32", _read_utf32(data))):
+        if wide is not None:
+            yield View(name, 0, len(data), wide)
     if is_text(data):
         if b"\\n" in data or b"\\u00" in data or b"\\x2" in data:
             yield View("escaped", 0, len(data), _ESCAPES.sub(_replace_escape, data))
         if b"%0A" in data or b"%2B" in data or b"%0a" in data or b"%2b" in data:
             yield View("percent-encoded", 0, len(data), unquote_to_bytes(data))
         yield from _list_base64(data)
+        yield from _list_base32(data)
     else:
         yield from _list_marked_base64(data)
     yield from _list_hex(data)
@@ -92,16 +106,43 @@ def _read_utf16(data: bytes) -> bytes | None:
     return data.decode(encoding, errors="replace").encode("utf-8", errors="replace")
 
 
+def _read_utf32(data: bytes) -> bytes | None:
+    """The same of UTF-32: three of four bytes are zero, and it is always the same three."""
+    sample = data[: len(data) // 4 * 4][:4096]
+    if len(sample) < 32:
+        return None
+    zeros = [sample[place::4].count(0) / (len(sample) // 4) for place in range(4)]
+    for encoding, places in (("utf-32-le", (0, 1, 2, 3)), ("utf-32-be", (3, 2, 1, 0))):
+        letters, *others = (zeros[place] for place in places)
+        if letters < 0.05 and min(others) > 0.6:
+            return data.decode(encoding, errors="replace").encode("utf-8", errors="replace")
+    return None
+
+
 def _list_base64(data: bytes) -> Iterator[View]:
     for match in _RUN.finditer(data):
         run = match[0]
         # digests, path names and rows of one letter are not base64 of anything
         if len(run) >= _MIN_RUN and not run.islower() and not run.isupper():
             yield from _decode(match.start(), match.end(), _NOISE.sub(b"", run))
+    for match in _SHORT_LINES.finditer(data):
+        letters = _NOISE.sub(b"", match[0])
+        widths = {len(_NOISE.sub(b"", line)) for line in match[0].splitlines()[:-1]}
+        if len(widths) == 1 and len(letters) >= _MIN_RUN and not letters.islower() and not letters.isupper():
+            yield from _decode(match.start(), match.end(), letters)
     for match in _URL_RUN.finditer(data):
         run = match[0].rstrip(b"=")
         if (b"-" in run or b"_" in run) and not run.islower() and not run.isupper():
             yield from _decode(match.start(), match.end(), run.replace(b"-", b"+").replace(b"_", b"/"))
+
+
+def _list_base32(data: bytes) -> Iterator[View]:
+    """RFC 4648 in capitals; a run of letters alone is a word or a constant's name."""
+    for match in _BASE32_RUN.finditer(data):
+        letters = _NOT_BASE32.sub(b"", match[0])
+        letters = letters[: len(letters) // 8 * 8]
+        if len(letters) >= _MIN_RUN and not letters.isalpha():
+            yield View("base32", match.start(), match.end(), base64.b32decode(letters))
 
 
 def _list_marked_base64(data: bytes) -> Iterator[View]:

@@ -11,6 +11,7 @@ import lzma
 import tarfile
 import textwrap
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import zstandard
@@ -191,6 +192,39 @@ PLANTS = (
     ),
     Plant("/srv/hex", b"key " + EC_PEM.hex().encode(), "private key", ("hexadecimal",)),
     Plant("/srv/windows.txt", ("\ufeff" + EC_PEM.decode()).encode("utf-16-le"), "private key", ("utf-16",)),
+    Plant("/srv/wide.txt", EC_PEM.decode().encode("utf-32"), "private key", ("utf-32",)),
+    Plant("/srv/wide-be.txt", EC_PEM.decode().encode("utf-32-be"), "private key", ("utf-32",)),
+    Plant("/srv/narrow.b64", _fold(_b64(EC_DER), 12), "PKCS#8 private key", ("base64",)),
+    Plant("/srv/k.b32", _fold(base64.b32encode(EC_PEM), 64), "private key", ("base32",)),
+    Plant("/srv/k.lzma", lzma.compress(EC_PEM, lzma.FORMAT_ALONE), "private key", ("lzma",)),
+    Plant("/srv/k.zlib", zlib.compress(EC_PEM), "private key", ("zlib",)),
+    Plant("/srv/zlib.b64", _b64(zlib.compress(EC_PEM)), "private key", ("base64", "zlib")),
+    Plant(
+        "/srv/wpa.conf",
+        b'network={\n  ssid="x"\n  psk="plenty of salt"\n}\n',
+        "password of a wireless network",
+    ),
+    Plant(
+        "/srv/netplan.yaml",
+        b"wifis:\n  wlan0:\n    access-points:\n      home:\n        password: plentyofsalt\n",
+        "password of a wireless network",
+    ),
+    Plant("/srv/apt.conf", b"deb https://ops:Tr0ub4dor@repo.corp.test/debian x main\n", "password in a URL"),
+    Plant("/srv/redis", b"url = redis://:Tr0ub4dor@10.0.0.1:6379/0\n", "password in a URL"),
+    Plant(
+        "/srv/chpasswd.yaml",
+        b"#cloud-config\nchpasswd:\n  expire: false\n  list: |\n    root:Tr0ub4dor\n",
+        "password in cloud-init data",
+    ),
+    Plant(
+        "/srv/chpasswd-users.yaml",
+        b"#cloud-config\nchpasswd:\n  users:\n  - {name: root, password: Tr0ub4dor, type: text}\n",
+        "password in cloud-init data",
+    ),
+    Plant("/srv/setup.sh", b"#!/bin/sh\necho root:Tr0ub4dor | chpasswd\n", "password in cloud-init data"),
+    Plant(
+        "/srv/top", b"#cloud-config\nssh_pwauth: true\npassword: Tr0ub4dor\n", "password in cloud-init data"
+    ),
     Plant("/srv/k.gz", gzip.compress(EC_PEM), "private key", ("gzip",)),
     Plant("/srv/k.xz", lzma.compress(EC_PEM), "private key", ("xz",)),
     Plant("/srv/k.bz2", bz2.compress(EC_PEM), "private key", ("bzip2",)),
@@ -244,5 +278,11 @@ DECOYS = {
     ),
     "/usr/share/oid": bytes.fromhex("06092a864886f70d010101") + bytes(32),
     "/usr/share/damaged.gz": b"\x1f\x8b\x08" + bytes(40),
+    "/usr/share/urls": b"https://user:password@host/ http://a:80/x@y ftp://u:${PASS}@h git+ssh://git@host:22/x\n",
+    "/usr/share/words": b"".join(b"abcdefgh%s\n" % bytes([65 + number]) for number in range(20)),
+    "/usr/share/constants": b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLMNOPQRSTUVWXYZ\n",
+    "/usr/share/wpa": b"psk=$PSK\nwpa-psk=\nkeyword_psk=something-else\n",
+    "/usr/share/power": b"x^2 + y^2 = 1\n]\0\0 is no lzma\n",
+    "/usr/lib/set_passwords.py": b"#cloud-config\nchpasswd:\n  users:\n  - {name: a, type: RANDOM}\n",
     "/var/lib/dpkg/info": b"libfoo1.0123456789abcdef token\n",
 }

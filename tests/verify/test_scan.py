@@ -16,6 +16,7 @@ import pytest
 from imagegen.errors import ImagegenError
 from imagegen.progress import Event, Progress, StepDone
 from imagegen.run import Runner
+from imagegen.verify import freespace
 from imagegen.verify.scan import Allowed, Finding, ScanResult, read_allowed, scan_image
 from tests.verify.plants import DECOYS, EC_PEM, PLANTS, TOKEN, Plant
 
@@ -114,6 +115,24 @@ def _run(*argv: str | Path, stdin: str = "") -> None:
         capture_output=True,
         env={"PATH": path},
     )
+
+
+@pytest.mark.process
+def test_what_a_deleted_file_leaves_in_free_space_is_found(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/key.pem").write_bytes(bytes(8000) + EC_PEM)
+    image = tmp_path / "root.ext4"
+    _run("mke2fs", "-q", "-t", "ext4", "-d", tmp_path / "tree", image, "16M")
+    _run("debugfs", "-w", "-R", "rm /key.pem", image)
+    (finding,) = _scan(image).findings
+    assert finding.kind == "private key"
+    assert finding.path.startswith("(free space at byte ")
+
+
+@pytest.mark.process
+def test_a_file_system_that_is_made_from_a_folder_has_nothing_in_its_free_space(ext4: Path) -> None:
+    """So do the golden images': what a build removed was never on the disk."""
+    assert list(freespace.list_leftovers(Runner(), ext4, 0)) == []
 
 
 def _paths(result: ScanResult, prefix: str) -> set[str]:
