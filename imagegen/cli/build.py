@@ -207,14 +207,15 @@ class BuildDone:
 
 def show_outlook(order: BuildOrder, terminal: Terminal, form: str) -> str:
     """What a build would do, and which layers are cached; nothing is written or removed."""
-    from imagegen.backends.image import batch
+    from imagegen.backends.image import outlook
     from imagegen.backends.image.layers import LayerCache, default_layer_root
 
     plan, base_packages = _read(order, terminal)
     images, cache = _plan_images(order, plan, base_packages), LayerCache(root=default_layer_root())
+    ahead = outlook.look_ahead(images, cache, order.out)
     if form == "json":
-        return emit_json({"images": batch.outline(images, cache, order.out)})
-    return batch.render_outlook(images, cache, order.out)
+        return emit_json({"images": outlook.outline(ahead)})
+    return outlook.render_outlook(ahead)
 
 
 def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:

@@ -58,6 +58,39 @@ def test_commands_are_words_that_a_shell_understands(cluster_file: Path) -> None
     assert not re.search(r"-e=?\s*guestinfo\.(userdata|metadata)=", files["handover/vmware.sh"].decode())
 
 
+BAKED = "targets: [qemu, virtualbox, vmware, gce]\nimage: {size: 8GiB, pki: baked}\n"
+
+
+@pytest.fixture
+def baked(tmp_path: Path) -> dict[str, str]:
+    """What people get whose images have their node's seed inside, by the file's name."""
+    (tmp_path / "baked").mkdir()
+    file = write_cluster(tmp_path / "baked", more=BAKED)
+    file.write_text(re.sub(r"(?m)^ *- \{name: worker-1,.*\n", "", file.read_text()))
+    files = lower_handover(make_plan(file).cluster)
+    return {path.rpartition("/")[2]: body.decode() for path, body in files.items()}
+
+
+@pytest.mark.parametrize("name", ["qemu.sh", "virtualbox.sh", "vmware.sh", "gce.sh"])
+def test_images_with_their_seed_inside_are_told_to_be_secrets(baked: dict[str, str], name: str) -> None:
+    text = baked[name]
+    assert "has that node's keys" in text
+    assert "images/quickstart-worker-0" in text, "an image of its own for every node"
+    for word in ("seed.iso", "user-data", "guestinfo."):
+        assert word not in text, "such a machine gets no seed from outside"
+
+
+def test_copies_of_images_with_keys_are_private(baked: dict[str, str], cluster_file: Path) -> None:
+    for name in ("qemu.sh", "virtualbox.sh"):
+        assert "\numask 077\nset -eu\n" in baked[name]
+    lines = baked["gce.sh"].splitlines()
+    copied = [line.split()[-1] for line in lines if line.startswith("gcloud storage cp")]
+    assert len(copied) == 3
+    assert [line.split()[-1] for line in lines if line.startswith("gcloud storage rm")] == copied
+    for path, body in lower_handover(make_plan(cluster_file).cluster).items():
+        assert b"has that node's keys" not in body, path
+
+
 def test_guestinfo_is_what_cloud_init_decodes(cluster_file: Path) -> None:
     plan = make_plan(cluster_file)
     seed = CloudInit(plan.cluster, FakeStore()).lower_node(plan.node_plan("worker-0"))
@@ -82,13 +115,14 @@ def test_guestinfo_is_what_cloud_init_decodes(cluster_file: Path) -> None:
 
 
 @pytest.mark.judge
-def test_shellcheck(cluster_file: Path, tmp_path: Path) -> None:
+def test_shellcheck(cluster_file: Path, baked: dict[str, str], tmp_path: Path) -> None:
     from tests.conftest import require_judge
 
     shellcheck: Tool = require_judge("shellcheck")
-    for path, body in lower_handover(make_plan(cluster_file).cluster).items():
+    files = {path: body.decode() for path, body in lower_handover(make_plan(cluster_file).cluster).items()}
+    for path, text in (files | baked).items():
         if path.endswith(".sh"):
-            script = tmp_path / path.rpartition("/")[2]
-            script.write_bytes(body)
+            script = tmp_path / path.replace("/", "-")
+            script.write_text(text)
             done = shellcheck.run(script)
             assert done.returncode == 0, done.stdout

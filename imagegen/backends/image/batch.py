@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from imagegen.backends.image import bootloader, rootfs
+from imagegen.backends.image import bootloader, changes, rootfs
 from imagegen.backends.image.imageplan import ImagePlan, format_key, list_sources
 from imagegen.backends.image.layers import Layer, LayerCache
 from imagegen.backends.image.parallel import count_processors, run_jobs
@@ -33,6 +33,7 @@ from imagegen.backends.image.space import (
     tell_full_disk,
 )
 from imagegen.backends.image.staging import staging_root, sweep_staging
+from imagegen.backends.manifest import Artifact
 from imagegen.backends.output import OutputFolder
 from imagegen.model.cluster import DiskFormat
 from imagegen.run import Runner, require_tools
@@ -51,6 +52,7 @@ class BuiltImage:
     sha256: str
     size_bytes: int
     seconds: float | None
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ def _list_missing(images: Sequence[ImagePlan], folder: OutputFolder) -> list[Job
         (image, disk_format)
         for image in images
         for disk_format in image.formats
-        if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
+        if not folder.keep(path_of(image, disk_format), format_key(image, disk_format))
         or (disk_format is image.formats[0] and not folder.keep(bill_path(image), bill_key(image)))
     ]
 
@@ -110,6 +112,7 @@ def build_images(
         check_space(needs)
         with tell_full_disk(needs or [Need(out, 0, "the manifest")]):
             _build_layers(shop, [image for image, _ in missing])
+            changes.keep_inputs(shop.cache.root, images)
             times = _write_formats(shop, images, out, force=force)
         built = _describe_built(images, out, times)
     finally:
@@ -150,7 +153,7 @@ def _write_formats(
         jobs: list[Callable[[], None]] = [
             partial(_write_format, shop, folder, image, disk_format, times)
             for image, disk_format in _list_missing(images, folder)
-            if not folder.keep(_path(image, disk_format), format_key(image, disk_format))
+            if not folder.keep(path_of(image, disk_format), format_key(image, disk_format))
         ]
         # beside the formats, for which other programs work
         jobs += [partial(build_bill, shop, folder, image) for image in images]
@@ -164,27 +167,34 @@ def _write_format(
 ) -> None:
     start = time.monotonic()
     role = build_role_layer(shop, image)
-    path = _path(image, disk_format)
+    path = path_of(image, disk_format)
     is_secret = image.seed is not None
     with folder.make_file(path, inputs=format_key(image, disk_format), secret=is_secret) as target:
         build_format(shop, image, disk_format, role, target)
     times[path] = time.monotonic() - start
 
 
-def _path(image: ImagePlan, disk_format: DiskFormat) -> str:
+def path_of(image: ImagePlan, disk_format: DiskFormat) -> str:
+    """Where a format lies below OUT."""
     return f"images/{image.file_name(disk_format)}"
 
 
-def _describe_built(images: Sequence[ImagePlan], out: Path, times: dict[str, float]) -> list[BuiltImage]:
+def read_artifacts(images: Sequence[ImagePlan], out: Path) -> Mapping[str, Artifact]:
+    """What OUT's manifest says of its files. Raises UsageError when ``out`` cannot be an output folder."""
     with OutputFolder(out, cluster=images[0].cluster.name, lock_timeout=_LOCK_SECONDS) as folder:
-        artifacts = folder.former.artifacts
-    paths = [_path(image, disk_format) for image in images for disk_format in image.formats]
+        return folder.former.artifacts
+
+
+def _describe_built(images: Sequence[ImagePlan], out: Path, times: dict[str, float]) -> list[BuiltImage]:
+    artifacts = read_artifacts(images, out)
+    paths = [path_of(image, disk_format) for image in images for disk_format in image.formats]
     return [
         BuiltImage(
             path=path,
             sha256=artifacts[path].sha256,
             size_bytes=artifacts[path].size,
             seconds=times.get(path),
+            is_secret=artifacts[path].secret,
         )
         for path in paths
     ]
@@ -226,60 +236,13 @@ def _estimate_contents(shop: Workshop, image: ImagePlan) -> int:
     return base + sum(shop.find_source(source).stat().st_size for source in list_sources([image]))
 
 
-def outline(images: Sequence[ImagePlan], cache: LayerCache, out: Path) -> list[dict[str, object]]:
-    """What a build would do, and which layers are cached, as plain data."""
-    wanted = _list_wanted(images, out)
-    return [
-        {
-            "image": image.name,
-            "layers": [
-                {"kind": kind, "key": key, "cached": cache.has(kind, key)}
-                for kind, key in _list_layers(image)
-            ],
-            "files": [
-                {"path": path, "unchanged": path not in wanted}
-                for path in (_path(image, kind) for kind in image.formats)
-            ],
-        }
-        for image in images
-    ]
-
-
-def _list_wanted(images: Sequence[ImagePlan], out: Path) -> set[str]:
-    """The paths below OUT that a build would write; a folder that is not there is not made for this."""
-    if out.is_dir():
-        return {_path(*job) for job in find_missing(images, out)}
-    return {_path(image, kind) for image in images for kind in image.formats}
-
-
-def _list_layers(image: ImagePlan) -> list[tuple[str, str]]:
-    layers = [("base", image.base_key)]
-    if image.packages:
-        layers.append(("system", image.system_key))
-    layers.append(("role", image.role_key))
-    return layers
-
-
-def render_outlook(images: Sequence[ImagePlan], cache: LayerCache, out: Path) -> str:
-    """What a build would do, and which layers are cached; one line each."""
-    wanted = _list_wanted(images, out)
-    lines = []
-    for image in images:
-        lines.append(image.name)
-        for kind, key in _list_layers(image):
-            lines.append(f"  {kind:6} {key}  {'cached' if cache.has(kind, key) else 'to build'}")
-        for kind in image.formats:
-            path = _path(image, kind)
-            lines.append(f"  {kind:6} {path}  {'to write' if path in wanted else 'unchanged'}")
-    return "".join(f"{line}\n" for line in lines)
-
-
 def render_summary(batch: Batch) -> str:
     """Sizes and times of a build."""
     rows = []
     for image in batch.images:
         spent = "unchanged" if image.seconds is None else f"{image.seconds:.1f} s"
-        rows.append(f"{image.size_bytes / (1 << 20):9.1f} MiB  {spent:>9}  {image.path}\n")
+        mark = "  secret: its node's keys are inside" if image.is_secret else ""
+        rows.append(f"{image.size_bytes / (1 << 20):9.1f} MiB  {spent:>9}  {image.path}{mark}\n")
     return "".join(rows)
 
 
@@ -292,6 +255,7 @@ def render_summary_json(batch: Batch) -> str:
             "size": image.size_bytes,
             "seconds": None if image.seconds is None else round(image.seconds, 2),
         }
+        | ({"secret": True} if image.is_secret else {})
         for image in batch.images
     ]
     document = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagegen.backends.image import bootloader, rootfs
@@ -38,6 +38,8 @@ class ImagePlan:
     packages: tuple[str, ...]
     #: also the id from which the UUIDs on the disk are derived
     role_key: str
+    #: what each layer's key is the hash of, by kind of layer
+    inputs: Mapping[str, Mapping[str, object]] = field(repr=False, compare=False)
     #: the one node that this image is for, whose seed is inside; None: an image of all nodes with these roles
     seed: NodeSeed | None = None
 
@@ -45,6 +47,12 @@ class ImagePlan:
     def name(self) -> str:
         """``quickstart-etcd+master``, or ``quickstart-master-0`` for an image of one node."""
         return f"{self.cluster.name}-{self.role_plan.name if self.seed is None else self.seed.node}"
+
+    @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """Kind and key of every layer, the lowest first."""
+        system = (("system", self.system_key),) if self.packages else ()
+        return (("base", self.base_key), *system, ("role", self.role_key))
 
     @property
     def image_id(self) -> str:
@@ -78,31 +86,35 @@ def plan_image(
         os=cluster.image.os, packages=tuple(sorted(base_packages)), snapshot=cluster.image.snapshot
     )
     common = {"recipe": RECIPE, "epoch": epoch, "suite": base.suite, "hygiene": render_table()}
-    base_key = hash_inputs(
-        {
-            **common,
-            "packages": base.packages,
-            "snapshot": base.snapshot or "latest",
-            "prepare": _hash_file(rootfs.PREPARE),
-        }
-    )
+    of_base = {
+        **common,
+        "packages": base.packages,
+        "snapshot": base.snapshot or "latest",
+        "prepare": _hash_file(rootfs.PREPARE),
+    }
+    base_key = hash_inputs(of_base)
     payload = plan_payload(role_plan.items)
     packages = tuple(name for name in payload.packages if name not in base.packages)
-    system_key = hash_inputs({**common, "base": base_key, "packages": packages}) if packages else base_key
+    of_system = {**common, "base": base_key, "packages": packages}
+    system_key = hash_inputs(of_system) if packages else base_key
     has_iso = DiskFormat.ISO in formats
-    role_key = hash_inputs(
-        {
-            **common,
-            "system": system_key,
-            "sysusers": payload.sysusers,
-            "units": payload.units,
-            "customize": _hash_file(rootfs.CUSTOMIZE),
-            "entries": [_describe(entry, digests) for entry in payload.entries],
-            "size_mib": cluster.image.size_mib,
-            "squashfs": has_iso,
-            "arguments": bootloader.KERNEL_ARGUMENTS,
-        }
-    )
+    entries = [_describe(entry, digests) for entry in payload.entries]
+    of_role = {
+        **common,
+        "system": system_key,
+        "sysusers": payload.sysusers,
+        "units": payload.units,
+        "customize": _hash_file(rootfs.CUSTOMIZE),
+        "entries": entries,
+        "size_mib": cluster.image.size_mib,
+        "squashfs": has_iso,
+        "arguments": bootloader.KERNEL_ARGUMENTS,
+    }
+    role_key = hash_inputs(of_role)
+    named = {_name_entry(entry): text for entry, text in zip(payload.entries, entries, strict=True)}
+    inputs = {"base": of_base, "role": {**of_role, "entries": named}}
+    if packages:
+        inputs["system"] = of_system
     return ImagePlan(
         cluster=cluster,
         role_plan=role_plan,
@@ -113,6 +125,7 @@ def plan_image(
         system_key=system_key,
         packages=packages,
         role_key=role_key,
+        inputs=inputs,
         seed=seed,
     )
 
@@ -126,6 +139,10 @@ def _describe(entry: Entry, digests: Digests) -> str:
     fields = [(f.name, getattr(entry, f.name)) for f in dataclasses.fields(entry) if f.name != "origin"]
     source = digests.of(entry) if isinstance(entry, Binary | ContainerImage) else ""
     return repr((type(entry).__name__, fields, source))
+
+
+def _name_entry(entry: Entry) -> str:
+    return entry.reference if isinstance(entry, ContainerImage) else entry.path
 
 
 def format_key(image: ImagePlan, disk_format: DiskFormat) -> str:
