@@ -352,10 +352,18 @@ def list_iso_files(image: Path) -> Iterator[Entry]:
                 path = f"{folder.rstrip('/')}/{name}"
                 record: Any = iso.get_record(**{key: path})
                 if record.is_file() and not (key == "rr_path" and record.rock_ridge.is_symlink()):
-                    yield Entry(path, record.get_data_length(), functools.partial(_open_iso, iso, key, path))
+                    yield Entry(path, record.get_data_length(), _find_opener(iso, image, key, path, record))
         iso.close()
     except PyCdlibException as error:
         raise ImagegenError(f"not a readable ISO 9660 image: {error}") from error
+
+
+def _find_opener(iso: Any, image: Path, key: str, path: str, record: Any) -> Callable[[], IO[bytes]]:
+    """pycdlib does not open what has no inode for it: El Torito's boot catalogue, and empty files."""
+    if record.inode is not None:
+        return functools.partial(_open_iso, iso, key, path)
+    start = record.extent_location() * iso.logical_block_size
+    return functools.partial(freespace.open_stretch, image, start, record.get_data_length())
 
 
 def _open_iso(iso: Any, key: str, path: str) -> IO[bytes]:

@@ -17,6 +17,7 @@ from imagegen.errors import ImagegenError
 from imagegen.progress import Event, Progress, StepDone
 from imagegen.run import Runner
 from imagegen.verify import freespace
+from imagegen.verify.roots import unpack_root
 from imagegen.verify.scan import Allowed, Finding, ScanResult, read_allowed, scan_image
 from tests.verify.plants import DECOYS, EC_PEM, PLANTS, TOKEN, Plant
 
@@ -188,6 +189,29 @@ def test_iso_and_the_squashfs_in_it(tree: Path, tmp_path: Path) -> None:
     }
     assert inside == set(ALL)
     assert "/user-data" in _paths(result, "")
+
+
+@pytest.mark.process
+def test_an_iso_that_boots_is_read_with_its_catalogue(tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    (content / "live").mkdir(parents=True)
+    (content / "boot.img").write_bytes(bytes(2048))
+    (content / "empty").write_bytes(b"")
+    _run(
+        "mksquashfs",
+        _write(tmp_path / "tree", {"/etc/key": EC_PEM}),
+        content / "live/root.squashfs",
+        "-quiet",
+    )
+    argv = ["-R", "-b", "boot.img", "-c", "boot.catalog", "-no-emul-boot", "-o", tmp_path / "x.iso"]
+    _run("xorriso", "-as", "mkisofs", *argv, content)
+    result = _scan(tmp_path / "x.iso")
+    assert [finding.path for finding in result.findings] == ["/live/root.squashfs!/etc/key"]
+    assert not result.unread
+    assert result.files == 4
+    (tmp_path / "work").mkdir()
+    root = unpack_root(Runner(), tmp_path / "x.iso", tmp_path / "work")
+    assert (root / "etc/key").read_bytes() == EC_PEM
 
 
 @pytest.mark.process
