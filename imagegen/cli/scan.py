@@ -49,16 +49,17 @@ def command(ctx: click.Context, images: tuple[Path, ...], node_image: bool, form
         has_seed = expects_seed(image, said=node_image)
         if has_seed:
             terminal.say(f"{image}: a secret: the image of one node, with its seed inside")
-        results.append(scan_image(runner, image, has_seed=has_seed, progress=progress))
-    if form == "json":
-        terminal.data(emit_json({"images": [_as_dict(result) for result in results]}))
-    else:
-        terminal.data("".join(_render(result) for result in results))
-    for result in results:
+        result = scan_image(runner, image, has_seed=has_seed, progress=progress)
+        results.append(result)
+        # at once: the next image may be one that cannot be opened
+        if form == "text":
+            terminal.data(_render(result))
         terminal.say(
             f"{result.image}: {count(result.files, 'file')}, {count(len(result.findings), 'finding')}, "
             f"{len(result.allowed):,} allowed, {len(result.unread):,} unread"
         )
+    if form == "json":
+        terminal.data(emit_json({"images": [_as_dict(result) for result in results]}))
     ctx.exit(0 if all(result.is_clean for result in results) else 1)
 
 

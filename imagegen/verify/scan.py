@@ -105,15 +105,15 @@ def scan_image(
 ) -> ScanResult:
     """Look at every file of an image in any format, of a folder, or at the file itself.
 
-    With ``has_seed``, secrets are expected in the seed of the image's own node, and missed when they are not
-    there.
+    With ``has_seed``, secrets are expected in the seed of the image's own node, and a seed that is not there
+    is a finding.
 
     Memory stays below about 200 MB, disk use below the size of the image's content. Raises ImagegenError when
     the image cannot be opened, MissingToolError when that takes a program that is not there.
     """
     rules = tuple(read_allowed() if allowed is None else allowed)
     result = ScanResult(image=str(image))
-    budget = Budget()
+    budget, found_seed = Budget(), False
     with progress.step(f"scanning {image.name}") as step, tempfile.TemporaryDirectory() as name:
         for entry in list_entries(runner, image, Path(name)):
             if isinstance(entry, Trouble):
@@ -121,6 +121,7 @@ def scan_image(
                 continue
             findings = _scan_entry(entry, budget, result.unread)
             if has_seed and is_seed_file(entry.path):
+                found_seed = True
                 result.allowed += [(finding, REASON) for finding in findings]
             else:
                 _sort_in(result, findings, rules)
@@ -129,7 +130,7 @@ def scan_image(
             if result.files % _PROGRESS_EVERY == 0:
                 step.advance(entry.path, _PROGRESS_EVERY)
         step.note = f"{result.files:,} files, {result.size_bytes >> 20:,} MiB"
-    if has_seed and not any(reason == REASON for _, reason in result.allowed):
+    if has_seed and not found_seed:
         where = f"{' or '.join(FOLDERS)}"
         result.findings.append(Finding(path=where, where="whole folder", kind="no seed of the image's node"))
     result.findings.sort(key=lambda found: (found.path, _number(found.where), found.kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 from tests.cli.conftest import Imagegen
@@ -32,6 +33,19 @@ def test_json(imagegen: Imagegen, tmp_path: Path) -> None:
     fine, bad = json.loads(done.out)["images"]
     assert (fine["files"], fine["size"], fine["findings"], fine["unread"]) == (1, 4, [], [])
     assert bad["findings"] == [{"path": "token", "where": "line 1", "kind": "bootstrap token", "wrapped": []}]
+
+
+def test_findings_are_told_even_when_the_next_image_cannot_be_opened(
+    imagegen: Imagegen, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_bytes(TOKEN)
+    with tarfile.open(tmp_path / "odd.gce.tar.gz", "w:gz") as archive:
+        folder = tarfile.TarInfo("disk.raw")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    done = imagegen("scan", tmp_path / "token", tmp_path / "odd.gce.tar.gz")
+    assert (done.code, done.out) == (1, f"{tmp_path / 'token'}: token: line 1: bootstrap token\n")
+    assert "disk.raw is not a file of up to 2 TiB" in done.err
 
 
 def test_nothing_found(imagegen: Imagegen, tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def test_an_iso_that_boots_is_read_with_its_catalogue(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(("folder", "kinds"), [("seed", []), ("other", ["no seed of the image's node"])])
+def test_a_seed_without_keys_is_a_seed(folder: str, kinds: list[str], tmp_path: Path) -> None:
+    """A node with the role base alone has no key of its own."""
+    _write(tmp_path / "content", {f"{folder}/user-data": b"#cloud-config\n{}\n"})
+    _run("xorriso", "-as", "mkisofs", "-R", "-o", tmp_path / "x.iso", tmp_path / "content")
+    result = scan_image(Runner(), tmp_path / "x.iso", has_seed=True)
+    assert [finding.kind for finding in result.findings] == kinds
+
+
+@pytest.mark.process
 def test_images_in_a_folder_are_opened(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "user-data").write_bytes(b"token: " + TOKEN)
