@@ -24,6 +24,9 @@ from tests.vm.labs import find_mirror, list_versions, run_imagegen
 #: a minimal Debian without any of it has 53
 WANTED = 75
 
+#: "klogd is not running": journald reads the kernel's messages, in an image that has booted
+NOTHING_RUNS = {"LOGG-2138"}
+
 CLUSTER = """\
 version: 1
 name: lynis
@@ -100,7 +103,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_the_hardening_index_of_the_master_image(root: Path) -> None:
     argv = ["unshare", "--mount", "--pid", "--net", "--fork", "--propagation", "private", "sh", "-c", _AUDIT]
-    done = subprocess.run([*argv, "sh", str(root)], capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*argv, "sh", str(root)], capture_output=True, text=True, timeout=2400)
     report = root / "var/tmp/lynis.report"
     assert report.exists(), done.stdout[-2000:] + done.stderr[-2000:]
     text = report.read_text(errors="replace")
@@ -108,4 +111,4 @@ def test_the_hardening_index_of_the_master_image(root: Path) -> None:
     lost = re.findall(r"(?m)^(?:warning|suggestion)\[\]=([^|]+\|[^|]+)\|", text)
     warnings = re.findall(r"(?m)^warning\[\]=([^|]+\|[^|]+)\|", text)
     assert index >= WANTED, "\n".join(lost)
-    assert warnings == []
+    assert [warning for warning in warnings if warning.partition("|")[0] not in NOTHING_RUNS] == []
