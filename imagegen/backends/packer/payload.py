@@ -35,7 +35,7 @@ LEFTOVERS = (
     Hygiene(
         Action.REMOVE, "etc/ssh/sshd_config.d/50-cloud-init.conf", "cloud-init's answer to the build's seed"
     ),
-    Hygiene(Action.REMOVE, "etc/systemd/network/10-cloud-init-*", "network of the build machine"),
+    Hygiene(Action.REMOVE, "etc/systemd/network/10-cloud-init-*.network", "network of the build machine"),
     Hygiene(Action.REMOVE, "etc/.updated var/.updated", "the build machine has started once"),
     Hygiene(Action.REMOVE, "var/lib/systemd/timesync var/lib/private/systemd", "state of the build machine"),
     Hygiene(Action.REMOVE, "var/lib/chrony/*", "the clock of the build machine"),

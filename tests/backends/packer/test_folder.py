@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagegen.backends.image.hygiene import HYGIENE, Action
+from imagegen.backends.image.payload import entry_path, plan_payload
 from imagegen.backends.packer.folder import BUILDERS, lower_packer, write_build
 from imagegen.backends.packer.payload import LEFTOVERS
 from imagegen.backends.packer.prose import quote_hcl, render_prose
@@ -21,6 +23,7 @@ from imagegen.backends.packer.systems import SYSTEMS, Installer
 from imagegen.backends.packer.versions import CURRENT, PackerStyle, choose_style
 from imagegen.cli.examples import example_file
 from imagegen.model.cluster import OperatingSystem, Target
+from imagegen.plan.items import Phase
 from imagegen.resources import find_resource
 from tests.goldens import check_golden
 from tests.judges.packers import MODULES, find_plugin
@@ -229,3 +232,22 @@ def test_nothing_that_an_installer_tells_cloud_init_stays(system: OperatingSyste
         assert all(any(fnmatchcase(path, pattern) for pattern in removed) for path in written)
     else:
         assert written
+
+
+def test_nothing_that_was_installed_is_cleaned_up(tmp_path: Path) -> None:
+    plan = make_plan(write_cluster(tmp_path, more="targets: [qemu, gce]\nimage: {size: 8GiB}\n"))
+    patterns = [
+        pattern.split("/")
+        for rule in (*HYGIENE, *LEFTOVERS)
+        if rule.action is Action.REMOVE
+        for pattern in rule.pattern.split()
+    ]
+    for role_plan in plan.role_plans:
+        payload = plan_payload(tuple(item for item in role_plan.items if item.phase is Phase.BAKE))
+        for entry in payload.entries:
+            words = entry_path(entry).strip("/").split("/")
+            for pattern in patterns:
+                # a folder that is removed takes what lies in it along
+                shared = zip(words, pattern, strict=False)
+                is_hit = len(words) >= len(pattern) and all(fnmatchcase(*pair) for pair in shared)
+                assert not is_hit, f"{entry_path(entry)}: {'/'.join(pattern)}"
