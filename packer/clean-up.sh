@@ -36,7 +36,11 @@ until [ -e /run/imagegen/door/halt ]; do
     sleep 1
 done
 last_time "${table}"
-# remount everything read-only, then power off
+# remount everything read-only, then power off; the kernel remounts when it finds the time
 echo u >/proc/sysrq-trigger
-sleep 1
+tries=120
+while grep -q '^[^ ]* / [^ ]* rw[, ]' /proc/self/mounts && [ "${tries}" -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.5
+done
 echo o >/proc/sysrq-trigger

@@ -172,6 +172,7 @@ def test_a_link_is_replaced_and_not_followed(machine: Machine, tmp_path: Path) -
         (_sum(ARCHIVE), "https://x/packed.tgz"),
         (f"{DIGEST}.tar", "registry.example"),
     ],
+    ids=["executable", "archive", "container image"],
 )
 def test_a_wrong_or_missing_binary_stops_everything(machine: Machine, name: str, url: str) -> None:
     machine.upload()
