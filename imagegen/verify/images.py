@@ -299,8 +299,8 @@ def extract_ext(runner: Runner, raw: Path, offset: int, tree: Path, *, set_ids: 
     require_tools([_TOOL["debugfs"], _TOOL["e2fsck"]])
     device = f"{raw}?offset={offset}"
     check = runner.run(["e2fsck", "-fn", device], timeout=_TIMEOUT_SECONDS, check=False)
-    # A broken folder with two entries of one name could lead debugfs out of the tree by a symbolic link; without
-    # its journal, a file system that was cut off has old contents.
+    # A broken folder with two entries of one name could lead debugfs out of the tree by a symbolic link, and
+    # without its journal a file system that was cut off has old contents.
     if check.returncode or "skipping journal recovery" in check.stdout + check.stderr:
         device = str(_repair_ext(runner, raw, offset, tree.parent / "repaired.raw"))
     done = runner.run(
