@@ -295,7 +295,7 @@ def test_i7_a_misspelt_word_gets_a_suggestion(pair: tuple[str, str], hint: str) 
 def test_i7_a_strange_word_gets_the_list() -> None:
     (finding,) = findings(edit(add("network", "zzz: 1")))
     assert finding.hint is not None
-    assert finding.hint.startswith("known keys are cni, dns, domain, gateway")
+    assert finding.hint.startswith("known keys are cluster_dns, cni, dns, domain, gateway")
     assert not difflib.get_close_matches("zzz", ["cni", "dns"])
 
 
