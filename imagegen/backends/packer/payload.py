@@ -39,8 +39,12 @@ LEFTOVERS = (
     Hygiene(Action.REMOVE, "etc/.updated var/.updated", "the build machine has started once"),
     Hygiene(Action.REMOVE, "var/lib/systemd/timesync var/lib/private/systemd", "state of the build machine"),
     Hygiene(Action.REMOVE, "var/lib/chrony/*", "the clock of the build machine"),
-    Hygiene(Action.REMOVE, "var/log/chrony/*", "log of the build"),
-    Hygiene(Action.REMOVE, "var/lib/systemd/linger/* var/lib/systemd/rfkill/*", "state of the build machine"),
+    Hygiene(Action.REMOVE, "var/log/chrony", "log of the build"),
+    Hygiene(
+        Action.REMOVE,
+        "var/lib/systemd/linger var/lib/systemd/timers var/lib/systemd/rfkill/*",
+        "state of the build machine",
+    ),
     Hygiene(Action.REMOVE, "etc/apt/apt.conf.d/*cloud-init*", "cloud-init's answer to the build's seed"),
     Hygiene(Action.REMOVE, "etc/cloud/cloud.cfg.d/99-imagegen-build.cfg", "keeps cloud-init from every seed"),
     Hygiene(
