@@ -24,9 +24,13 @@ _VHD_TIME, _VHD_CHECKSUM, _VHD_UUID = (
 _VHD_EPOCH = 946684800  # 2000-01-01 UTC, from which VHD counts seconds
 
 
-def convert_disk(runner: Runner, raw: Path, target: Path, fmt: str, *, options: str = "") -> None:
+def convert_disk(
+    runner: Runner, raw: Path, target: Path, fmt: str, *, compress: bool = False, options: str = ""
+) -> None:
     """``qemu-img convert`` from raw."""
     argv = ["qemu-img", "convert", "-f", "raw", "-O", fmt]
+    if compress:
+        argv.append("-c")
     if options:
         argv += ["-o", options]
     runner.run([*argv, str(raw), str(target)])

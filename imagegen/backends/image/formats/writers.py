@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagegen.backends.image.disk import copy_disk
-from imagegen.backends.image.formats import convert, gce, ova, qcow2
+from imagegen.backends.image.formats import convert, gce, ova
 from imagegen.backends.image.imageplan import ImagePlan
 from imagegen.model.cluster import DiskFormat, Firmware, Role
 from imagegen.run import Runner
@@ -43,7 +43,8 @@ def write_format(
         case DiskFormat.RAW:
             copy_disk(runner, raw, target)
         case DiskFormat.QCOW2:
-            qcow2.write_qcow2(runner, raw, target, work)
+            # zstd: QEMU 5.1 and later; five times as fast as zlib here, and smaller
+            convert.convert_disk(runner, raw, target, "qcow2", compress=True, options="compression_type=zstd")
         case DiskFormat.VMDK:
             # the descriptor inside names its own file, so it is made under its final name
             named = work / image.file_name(DiskFormat.VMDK)
