@@ -1,7 +1,7 @@
 #!/bin/sh
 # Removes what must not be in an image, by the table of hygiene. With "wait" as second argument it waits until the build
-# asks for the end or the machine is stopped, cleans up once more, and switches the machine off at once: an orderly
-# shutdown would write logs, seeds and accounting again.
+# asks for the end or the machine is stopped, cleans up once more, and switches the machine off without stopping its
+# units: they would write logs, seeds and accounting again.
 set -eu
 umask 022
 
@@ -36,11 +36,5 @@ until [ -e /run/imagegen/door/halt ]; do
     sleep 1
 done
 last_time "${table}"
-# remount everything read-only, then power off; the kernel remounts when it finds the time
-echo u >/proc/sysrq-trigger
-tries=120
-while grep -q '^[^ ]* / [^ ]* rw[, ]' /proc/self/mounts && [ "${tries}" -gt 0 ]; do
-    tries=$((tries - 1))
-    sleep 0.5
-done
-echo o >/proc/sysrq-trigger
+# no unit is stopped, which would write again; but processes end, and file systems are unmounted
+systemctl --force poweroff
