@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from imagegen import lab
+from imagegen import lab, verify
 from imagegen.backends import image, packer
 from imagegen.run import Tool
-from imagegen.verify import images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +68,16 @@ _BESIDE = (
 def list_programs() -> list[Program]:
     """Every program that a verb may start, and what people use beside; none is needed to render."""
     found: dict[str, Program] = {}
-    for package, verbs in ((image, ("build",)), (packer, ("build --with packer",)), (lab, ("up",))):
+    for package, verbs in (
+        (image, ("build",)),
+        (packer, ("build --with packer",)),
+        (lab, ("up",)),
+        (verify, ("test", "scan")),
+    ):
         for tool in _list_tools(package):
             known = found.get(tool.name)
             users = dict.fromkeys((*(known.needed_by if known else ()), *verbs))
             found[tool.name] = Program(tool=tool, needed_by=tuple(users))
-    for tool in images.TOOLS:
-        known = found.get(tool.name)
-        needed_by = (*(known.needed_by if known else ()), "test", "scan")
-        found[tool.name] = Program(tool=tool, needed_by=needed_by)
     return [*sorted(found.values(), key=lambda program: program.tool.name), *_BESIDE]
 
 

@@ -12,11 +12,13 @@ from typing import IO, cast
 
 from imagegen.run import Runner, Tool, require_tools
 
-TOOL = Tool(
-    name="dumpe2fs",
-    package="e2fsprogs",
-    purpose="find what deleted files left behind",
-    version_arguments=("-V",),
+TOOLS = (
+    Tool(
+        name="dumpe2fs",
+        package="e2fsprogs",
+        purpose="find what deleted files left behind",
+        version_arguments=("-V",),
+    ),
 )
 _TIMEOUT_SECONDS = 600.0
 _FREE = re.compile(r"^  Free blocks: (.+)$", re.M)
@@ -62,7 +64,7 @@ def list_leftovers(runner: Runner, raw: Path, offset: int) -> Iterator[tuple[int
     """Start and size in bytes, within ``raw``, of everything but zeros in free blocks of the ext file system
     at ``offset``. Raises MissingToolError, CommandError when dumpe2fs cannot read it.
     """
-    require_tools([TOOL])
+    require_tools(TOOLS)
     told = runner.run(["dumpe2fs", f"{raw}?offset={offset}"], timeout=_TIMEOUT_SECONDS).stdout
     found = _BLOCK_SIZE.search(told)
     size = int(found[1]) if found else 4096

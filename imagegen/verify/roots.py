@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -13,7 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner
-from imagegen.verify import images
+from imagegen.verify.disks import extract_member, list_partitions, make_raw
+from imagegen.verify.filesystems import extract_ext, extract_squashfs, list_iso_files
+from imagegen.verify.formats import name_format, name_raw
 
 _MAX_LINKS = 40
 
@@ -27,21 +28,21 @@ def unpack_root(runner: Runner, image: Path, work: Path, *, set_ids: bool = Fals
     """
     if image.is_dir():
         return image
-    kind = images.name_format(image)
+    kind = name_format(image)
     if kind == "ova":
         image = _unpack_vmdk(image, work)
-        kind = images.name_format(image)
+        kind = name_format(image)
     if kind == "iso":
         image = _unpack_squashfs(image, work)
         kind = "squashfs"
     tree = work / "tree"
     tree.mkdir()
     if kind == "squashfs":
-        troubles = images.extract_squashfs(runner, image, tree)
+        troubles = extract_squashfs(runner, image, tree)
     else:
-        raw = images.make_raw(runner, image, kind, work)
+        raw = make_raw(runner, image, kind, work)
         offset = 0 if kind == "ext" else _find_root_partition(runner, raw)
-        troubles = images.extract_ext(runner, raw, offset, tree, set_ids=set_ids)
+        troubles = extract_ext(runner, raw, offset, tree, set_ids=set_ids)
     if troubles:
         raise ImagegenError("\n".join([f"{image} cannot be unpacked whole:", *troubles[:10]]))
     return tree
@@ -51,13 +52,13 @@ def _unpack_vmdk(image: Path, work: Path) -> Path:
     with tarfile.open(image, "r:") as archive:
         for info in archive:
             if info.isreg() and info.name.endswith(".vmdk"):
-                images.extract_member(archive, info, work, "disk.vmdk")
+                extract_member(archive, info, work, "disk.vmdk")
                 return work / "disk.vmdk"
     raise ImagegenError(f"{image} holds no disk")
 
 
 def _unpack_squashfs(image: Path, work: Path) -> Path:
-    for entry in images.list_iso_files(image):
+    for entry in list_iso_files(image):
         with entry.open() as stream:
             if stream.read(4) == b"hsqs":
                 stream.seek(0)
@@ -69,14 +70,11 @@ def _unpack_squashfs(image: Path, work: Path) -> Path:
 
 def _find_root_partition(runner: Runner, raw: Path) -> int:
     """The offset in bytes of the last partition with an ext file system."""
-    table = json.loads(runner.run(["sfdisk", "--json", str(raw)], timeout=60).stdout)["partitiontable"]
-    sector = int(table.get("sectorsize", 512))
-    for part in reversed(table["partitions"]):
-        offset = int(part["start"]) * sector
+    for part in reversed(list_partitions(runner, raw)):
         with open(raw, "rb") as handle:
-            handle.seek(offset + 1080)
-            if handle.read(2) == b"\x53\xef":
-                return offset
+            handle.seek(part.start)
+            if name_raw(handle.read(2048)) == "ext":
+                return part.start
     raise ImagegenError("no partition of the disk holds an ext file system")
 
 

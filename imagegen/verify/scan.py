@@ -32,7 +32,8 @@ from imagegen.verify.archives import (
     name_compression,
 )
 from imagegen.verify.detectors import Match, find_secrets, is_text
-from imagegen.verify.images import Entry, Trouble, list_entries
+from imagegen.verify.entries import Entry, Trouble
+from imagegen.verify.images import list_entries
 from imagegen.verify.ownseed import FOLDERS, REASON, is_seed_file
 from imagegen.verify.places import find_by_place
 from imagegen.verify.wrappings import list_views

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagegen.run import Runner
-from imagegen.verify.images import extract_ext
+from imagegen.verify.filesystems import extract_ext
 
 pytestmark = [pytest.mark.judge, pytest.mark.process]
 
