@@ -105,7 +105,7 @@ def _write_seed(
         list_steps,
     )
     from imagegen.fetch import lock_path, read_lock
-    from imagegen.pki import spec
+    from imagegen.pki import inventory
     from imagegen.pki.expiry import replace_identity
     from imagegen.pki.store import open_store
     from imagegen.plan.build import build_plan
@@ -118,7 +118,7 @@ def _write_seed(
     if plan is None or report.has_errors:
         raise InputError(report)
     store = open_store(model.file, secrets, os.environ)
-    token, former = spec.bootstrap_token_name(name), ""
+    token, former = inventory.bootstrap_token_name(name), ""
     if has_new_token(model, node) and store.exists(token):
         former = store.read(token).decode("ascii")
     progress = terminal.progress()

@@ -20,7 +20,7 @@ from imagegen.kubernetes.releases import Releases
 from imagegen.kubernetes.static_pods import fill_variables
 from imagegen.kubernetes.tls import minimum
 from imagegen.model.cluster import Cluster, KeyAlgorithm, Node, Role, Runtime
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths, spec
 
 COMPONENT = "kubeadm"
 CONFIG = f"{paths.KUBERNETES}/kubeadm.yaml"
@@ -300,7 +300,7 @@ def _place_secrets(text: str, node: Node) -> Content:
     """``text`` with references for its marks; both lie in quotes or need none."""
     refs = {
         _CA_HASH: Ref(f"{spec.CLUSTER_CA}.crt", public=True, encoding="spki-sha256"),
-        _TOKEN: Ref(spec.bootstrap_token_name(node.name)),
+        _TOKEN: Ref(inventory.bootstrap_token_name(node.name)),
     }
     parts: list[str | bytes | Ref] = [text]
     for mark, ref in refs.items():

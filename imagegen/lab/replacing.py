@@ -25,7 +25,7 @@ from imagegen.lab.cluster import LabCluster
 from imagegen.lab.errors import LabError
 from imagegen.lab.seeds import write_seeds
 from imagegen.model.cluster import ImagePki, Node, Role
-from imagegen.pki import spec
+from imagegen.pki import inventory
 from imagegen.pki.expiry import replace_identity
 from imagegen.pki.store import SecretStore, open_store
 from imagegen.progress import SILENT, Progress
@@ -95,7 +95,7 @@ def _destroy(lab: LabCluster, node: Node) -> None:
 
 def _read_token(store: SecretStore, node: Node) -> str:
     """The node's bootstrap token; empty when it has none."""
-    name = spec.bootstrap_token_name(node.name)
+    name = inventory.bootstrap_token_name(node.name)
     return store.read(name).decode("ascii") if store.exists(name) else ""
 
 

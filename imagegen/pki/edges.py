@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from imagegen.content import Content
 from imagegen.model.cluster import Addon, CertificateSet, Cluster, Cni, Layout, Node, Role
-from imagegen.pki import kubeconfigs, spec
-from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, LOOPBACK, Subject
+from imagegen.pki import inventory, kubeconfigs, spec
+from imagegen.pki.inventory import LOOPBACK
+from imagegen.pki.spec import CLUSTER_CA, ETCD_CA, FRONT_PROXY_CA, Subject
 
 #: Stems of pairs that exist only during the proof: what the controller manager will sign for a kubelet, and
 #: an aggregated API server that somebody installs later.
@@ -51,14 +52,14 @@ class Edge:
 def list_edges(cluster: Cluster) -> Iterator[Edge]:
     """The edges in the order in which a cluster needs them: etcd, API server, everything that talks to it."""
     edges = _list_edges(cluster)
-    if not spec.is_single(cluster):
+    if not inventory.is_single(cluster):
         yield from edges
         return
     merged = {
         leaf.name
         for node in cluster.nodes
-        for leaf in spec.list_node_certificates(_with_each(cluster), node)
-        if spec.is_merged(leaf)
+        for leaf in inventory.list_node_certificates(_with_each(cluster), node)
+        if inventory.is_merged(leaf)
     }
     for edge in edges:
         yield _use_single(edge, merged)
@@ -208,7 +209,7 @@ def _from_kubeconfig(
 
 def _list_endpoint_edges(cluster: Cluster, master: Node, number: int) -> Iterator[Edge]:
     """What reaches this master's API server through the endpoint, a load balancer or the Service."""
-    names = (*spec.service_names(cluster), str(cluster.network.api_service))
+    names = (*inventory.service_names(cluster), str(cluster.network.api_service))
     balancers = cluster.nodes_with(Role.LB)
     through = tuple(host for node in balancers for host in dict.fromkeys((node.name, _address(node))))
     yield _from_kubeconfig(
@@ -300,7 +301,7 @@ def _list_metrics_edges(cluster: Cluster) -> Iterator[Edge]:
         yield Edge(
             client=f"kube-apiserver@{master.name}",
             server="metrics-server",
-            hosts=(spec.METRICS_SERVER_HOST,),
+            hosts=(inventory.METRICS_SERVER_HOST,),
             pair=spec.METRICS_SERVER,
             trust=CLUSTER_CA,
             client_pair=f"nodes/{master.name}/front-proxy-client",

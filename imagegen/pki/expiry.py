@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import BootstrapMethod, Cluster
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.certificates import (
     CertificateFault,
     decode_certificate,
@@ -85,7 +85,7 @@ def list_expiry(cluster: Cluster, store: SecretStore, now: datetime) -> Iterator
 
     Raises StoreError when the store cannot be read.
     """
-    for authority in spec.list_authorities(cluster):
+    for authority in inventory.list_authorities(cluster):
         wanted = CertificateStatus(
             name=authority.name,
             state=CertificateState.MISSING,
@@ -95,7 +95,7 @@ def list_expiry(cluster: Cluster, store: SecretStore, now: datetime) -> Iterator
             node=None,
         )
         yield _read_status(store, now, wanted)
-    for leaf in spec.list_certificates(cluster):
+    for leaf in inventory.list_certificates(cluster):
         wanted = CertificateStatus(
             name=leaf.name,
             state=CertificateState.MISSING,

@@ -17,7 +17,7 @@ from cryptography import x509
 from imagegen.diagnostics import Report, register_code
 from imagegen.errors import InputError
 from imagegen.model.cluster import Cluster, KeyAlgorithm, Role
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.authorities import (
     CA_ENDS_FIRST,
     CA_KEY_MISMATCH,
@@ -161,8 +161,8 @@ class _Session:
     entries: list[tuple[str, bytes]] = field(default_factory=list)
 
     def plan(self) -> None:
-        certificates = tuple(spec.list_certificates(self.cluster))
-        for authority in spec.list_authorities(self.cluster):
+        certificates = tuple(inventory.list_certificates(self.cluster))
+        for authority in inventory.list_authorities(self.cluster):
             self._plan_authority(authority, certificates)
         for certificate in certificates:
             self._plan_leaf(certificate)
@@ -310,7 +310,7 @@ class _Session:
                 return
             key, reason = found, "its private key was there"
         else:
-            key = self.randomness.make_key(spec.service_account_algorithm(self.cluster))
+            key = self.randomness.make_key(inventory.service_account_algorithm(self.cluster))
             self.entries.append((f"{name}.key", encode_key(key)))
             reason = "new"
         if has_public:
@@ -339,9 +339,9 @@ class _Session:
         wanted: list[tuple[str, str]] = []
         retired: set[str] = set()
         for node in self.cluster.nodes:
-            if not spec.has_bootstrap_token(self.cluster, node):
+            if not inventory.has_bootstrap_token(self.cluster, node):
                 continue
-            name = spec.bootstrap_token_name(node.name)
+            name = inventory.bootstrap_token_name(node.name)
             if not self.store.exists(name):
                 wanted.append((name, "new"))
                 continue

@@ -9,7 +9,7 @@ from functools import lru_cache
 from imagegen.content import Content, Ref
 from imagegen.emit import emit_yaml
 from imagegen.model.cluster import Cluster, Node
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths, spec
 from imagegen.pki.resolve import resolve_content as resolve_content
 
 #: The API server of the same node: components on a master do not depend on the load balancer.
@@ -88,7 +88,7 @@ def bootstrap_kubeconfig(cluster: Cluster, node: Node) -> Content:
         cluster.name,
         cluster.endpoint.url,
         "kubelet-bootstrap",
-        _Account(token=spec.bootstrap_token_name(node.name)),
+        _Account(token=inventory.bootstrap_token_name(node.name)),
     )
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from imagegen.diagnostics import Report, register_code
 from imagegen.model.cluster import Cluster
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.authorities import format_time, load_authority
 from imagegen.pki.certificates import (
     CertificateFault,
@@ -97,7 +97,7 @@ def verify_edges(cluster: Cluster, store: SecretStore, now: datetime, report: Re
         cluster=cluster,
         store=store,
         now=now,
-        specs={each.name: each for each in spec.list_certificates(cluster)},
+        specs={each.name: each for each in inventory.list_certificates(cluster)},
         pairs=make_virtual_pairs(cluster, store, now),
     )
     try:

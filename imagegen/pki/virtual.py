@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import Cluster, KeyAlgorithm
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.authorities import load_authority
 from imagegen.pki.certificates import Authority, build_authority, build_leaf, encode_certificate
 from imagegen.pki.edges import (
@@ -36,7 +36,7 @@ def make_virtual_pairs(cluster: Cluster, store: SecretStore, now: datetime) -> d
         return out
     name, address = list_virtual_names(cluster)
     subject = Subject(f"system:node:{name}", "system:nodes")
-    ip = spec.parse_address(address)
+    ip = inventory.parse_address(address)
     names, addresses = ((name,), (ip,) if ip else ())
     out[KUBELET_SERVER] = _make_pair(authority, subject, Usage.SERVER, names, addresses, now)
     out[KUBELET_CLIENT] = _make_pair(authority, subject, Usage.CLIENT, (), (), now)

@@ -20,7 +20,7 @@ from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import Cni, Runtime
 from imagegen.model.version import Version, parse_version
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths, spec
 from tests.judges.test_flags import MIRROR
 from tests.judges.tools import Tool, Unavailable, unpack_package
 from tests.pki.clusters import E, M, W, make_cluster, make_node
@@ -57,7 +57,7 @@ def test_flanneld_finds_its_network_in_etcd(tmp_path: Path, version: str) -> Non
     cluster = make_cluster([node], endpoint=ADDRESS)
     cluster = replace(cluster, network=replace(cluster.network, cni=Cni.FLANNEL_ETCD))
     store = issue_store(cluster, tmp_path / "secrets", now=datetime.now(UTC))
-    for each in spec.list_node_certificates(cluster, node):
+    for each in inventory.list_node_certificates(cluster, node):
         if each.placement is not None:
             stem = tmp_path / each.placement.stem.lstrip("/")
             stem.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import yaml
 from pkilint.bin import lint_pkix_cert, lint_pkix_signer_signee_cert_chain
 
 from imagegen.model.cluster import KeyAlgorithm
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.spec import Usage
 from imagegen.pki.store import SecretStore
 from tests.judges.tools import Tool
@@ -56,8 +56,8 @@ def issued(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     cluster = ha(key) if key is KeyAlgorithm.ECDSA_P256 else all_in_one(key)
     return Issued(
         store=issue_store(cluster, tmp_path_factory.mktemp("judge") / "secrets"),
-        specs=tuple(spec.list_certificates(cluster)),
-        authorities=tuple(each.name for each in spec.list_authorities(cluster)),
+        specs=tuple(inventory.list_certificates(cluster)),
+        authorities=tuple(each.name for each in inventory.list_authorities(cluster)),
     )
 
 

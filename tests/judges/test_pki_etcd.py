@@ -19,7 +19,7 @@ from imagegen.kubernetes.etcd import etcd_config
 from imagegen.kubernetes.gates import load_gates
 from imagegen.model.cluster import Cluster, KeyAlgorithm, Node
 from imagegen.model.version import Version
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths, spec
 from imagegen.pki.store import SecretStore
 from tests.judges.tools import Tool
 from tests.pki.clusters import E, M, make_cluster, make_node
@@ -62,7 +62,7 @@ def make_etcd_cluster(key: KeyAlgorithm, network: int) -> Cluster:
 
 def write_member(cluster: Cluster, store: SecretStore, node: Node, root: Path) -> Path:
     """The node's part of the PKI below ``root``, where its placement says; returns the configuration file."""
-    for each in spec.list_node_certificates(cluster, node):
+    for each in inventory.list_node_certificates(cluster, node):
         assert each.placement is not None
         stem = root / each.placement.stem.lstrip("/")
         stem.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from imagegen.diagnostics import Report
 from imagegen.errors import InputError
 from imagegen.model.cluster import BootstrapMethod, Cluster, KeyAlgorithm
-from imagegen.pki import spec
+from imagegen.pki import inventory
 from imagegen.pki.certificates import decode_certificate, read_names, read_usages
 from imagegen.pki.expiry import CertificateState, list_expiry, renew_material, replace_identity
 from imagegen.pki.issue import IssueResult, issue_material
@@ -46,10 +46,10 @@ def test_everything_that_the_list_names_is_there(tmp_path: Path) -> None:
     cluster = ha()
     store = issue_store(cluster, tmp_path / "secrets")
     wanted = {
-        f"{each.name}{suffix}" for each in spec.list_certificates(cluster) for suffix in (".crt", ".key")
+        f"{each.name}{suffix}" for each in inventory.list_certificates(cluster) for suffix in (".crt", ".key")
     }
     wanted |= {
-        f"{each.name}{suffix}" for each in spec.list_authorities(cluster) for suffix in (".crt", ".key")
+        f"{each.name}{suffix}" for each in inventory.list_authorities(cluster) for suffix in (".crt", ".key")
     }
     wanted |= {"pki/sa.key", "pki/sa.pub", "encryption/secretbox-key"}
     wanted |= {f"nodes/worker-{i}/bootstrap-token" for i in range(3)}
@@ -134,7 +134,7 @@ def test_second_run_changes_nothing(tmp_path: Path) -> None:
     result = issue(ha(), root)
     assert changed(before, root) == set()
     assert result.changes == ()
-    assert result.kept == 3 + len(list(spec.list_certificates(ha()))) + 1 + 3 + 1
+    assert result.kept == 3 + len(list(inventory.list_certificates(ha()))) + 1 + 3 + 1
 
 
 def test_new_node_gets_its_own_material_only(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_renewal_gives_due_leaves_new_keys_and_keeps_the_rest(tmp_path: Path) ->
     )
     touched = changed(before, store.root)
     assert touched == {
-        f"{each.name}{suffix}" for each in spec.list_certificates(cluster) for suffix in (".crt", ".key")
+        f"{each.name}{suffix}" for each in inventory.list_certificates(cluster) for suffix in (".crt", ".key")
     }
 
 
@@ -315,7 +315,7 @@ def test_every_etcd_member_is_apart(tmp_path: Path) -> None:
     store = issue_store(ha(), tmp_path / "secrets")
     keys = [store.read(name) for name in store.names() if name.endswith(".key")]
     assert len(set(keys)) == len(keys)
-    assert {each.node for each in spec.list_certificates(ha())} == {None} | {
+    assert {each.node for each in inventory.list_certificates(ha())} == {None} | {
         node.name for node in ha().nodes if node.has(E) or node.has(M)
     }
 

@@ -9,7 +9,7 @@ import pytest
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import CertificateSet, Cluster, Cni
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.spec import Usage
 from imagegen.pki.verify import verify_edges
 from tests.pki.clusters import all_in_one, ha, quickstart
@@ -37,7 +37,7 @@ def test_every_connection_holds(tmp_path: Path, make: object, cni: Cni) -> None:
 
 def test_a_master_has_one_certificate_and_its_identities() -> None:
     cluster = make_single(quickstart())
-    leaves = {leaf.name: leaf for leaf in spec.list_node_certificates(cluster, cluster.node("master-0"))}
+    leaves = {leaf.name: leaf for leaf in inventory.list_node_certificates(cluster, cluster.node("master-0"))}
     assert set(leaves) == {
         f"nodes/master-0/{name}"
         for name in (
@@ -61,14 +61,14 @@ def test_a_master_has_one_certificate_and_its_identities() -> None:
 def test_a_worker_with_flannel_in_etcd_is_a_client_from_wherever_it_is() -> None:
     """etcd compares a client's address with those in its certificate, and DHCP tells nobody before."""
     cluster = make_single(quickstart(), Cni.FLANNEL_ETCD)
-    (leaf,) = spec.list_node_certificates(cluster, cluster.node("worker-1"))
+    (leaf,) = inventory.list_node_certificates(cluster, cluster.node("worker-1"))
     assert (leaf.usages, leaf.dns_names, leaf.addresses) == ((Usage.CLIENT,), (), ())
 
 
 def test_each_stays_as_it_was() -> None:
     cluster = quickstart()
-    assert all(not leaf.further for leaf in spec.list_certificates(cluster))
-    assert [authority.name for authority in spec.list_authorities(cluster)] == [
+    assert all(not leaf.further for leaf in inventory.list_certificates(cluster))
+    assert [authority.name for authority in inventory.list_authorities(cluster)] == [
         spec.CLUSTER_CA,
         spec.ETCD_CA,
         spec.FRONT_PROXY_CA,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from imagegen.diagnostics import Report
 from imagegen.model.cluster import Cluster, KeyAlgorithm
-from imagegen.pki import spec
+from imagegen.pki import inventory, spec
 from imagegen.pki.certificates import (
     Authority,
     build_authority,
@@ -66,7 +66,7 @@ class Workshop:
         self.path(name).unlink()
 
     def spec(self, stem: str) -> spec.CertificateSpec:
-        return next(each for each in spec.list_certificates(self.cluster) if each.name == stem)
+        return next(each for each in inventory.list_certificates(self.cluster) if each.name == stem)
 
     def certificate(self, stem: str) -> x509.Certificate:
         return decode_certificate(self.path(f"{stem}.crt").read_bytes())
@@ -77,7 +77,7 @@ class Workshop:
 
     def foreign_authority(self, stem: str) -> Authority:
         """Another authority with the same subject."""
-        wanted = next(each for each in spec.list_authorities(self.cluster) if each.name == stem)
+        wanted = next(each for each in inventory.list_authorities(self.cluster) if each.name == stem)
         key = SystemRandomness().make_key(KeyAlgorithm.ECDSA_P256)
         certificate = build_authority(wanted, key, now=NOW, randomness=SystemRandomness())
         return Authority(name=stem, certificate=certificate, key=key)
@@ -116,7 +116,7 @@ class Workshop:
 
     @property
     def _leaves(self) -> set[str]:
-        return {each.name for each in spec.list_certificates(self.cluster)}
+        return {each.name for each in inventory.list_certificates(self.cluster)}
 
     def outlive(self, stem: str) -> None:
         """Sign the leaf so that it ends a year after its authority, which ``build_leaf`` never does."""
@@ -133,7 +133,7 @@ class Workshop:
         self.put(f"{stem}.crt", encode_certificate(self.build_authority(stem, **changes)))
 
     def build_authority(self, stem: str, *, now: datetime = NOW, **changes: Any) -> x509.Certificate:
-        wanted = next(each for each in spec.list_authorities(self.cluster) if each.name == stem)
+        wanted = next(each for each in inventory.list_authorities(self.cluster) if each.name == stem)
         key = decode_key(self.path(f"{stem}.key").read_bytes())
         return build_authority(replace(wanted, **changes), key, now=now, randomness=SystemRandomness())
 
@@ -160,7 +160,7 @@ class Workshop:
     def weak_pair(self, stem: str) -> None:
         """An authority with RSA 1024."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-        wanted = next(each for each in spec.list_authorities(self.cluster) if each.name == stem)
+        wanted = next(each for each in inventory.list_authorities(self.cluster) if each.name == stem)
         certificate = build_authority(wanted, key, now=NOW, randomness=SystemRandomness())
         self.put(f"{stem}.crt", encode_certificate(certificate))
         self.put(f"{stem}.key", encode_key(key))

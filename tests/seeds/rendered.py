@@ -14,7 +14,7 @@ from imagegen.kubernetes.config_fields import config_fields
 from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases
 from imagegen.model.cluster import CertificateSet, Role
-from imagegen.pki.spec import list_authorities, list_certificates
+from imagegen.pki.inventory import list_authorities, list_certificates
 from imagegen.plan.items import (
     Binary,
     Directory,

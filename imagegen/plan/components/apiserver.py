@@ -12,7 +12,7 @@ from imagegen.kubernetes.static_pods import user_id
 from imagegen.kubernetes.units import UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
-from imagegen.pki.spec import bootstrap_token_name, owner_of
+from imagegen.pki.inventory import bootstrap_token_name, owner_of
 from imagegen.plan.component import Context
 from imagegen.plan.daemons import plan_account
 from imagegen.plan.items import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from imagegen.content import Content, Ref
 from imagegen.model.cluster import Cluster, Layout, Node, Role
-from imagegen.pki import kubeconfigs, paths, spec
+from imagegen.pki import inventory, kubeconfigs, paths, spec
 from imagegen.plan.component import Context
 from imagegen.plan.items import Directory, File, Fragment, Item, Origin, Phase
 
@@ -25,7 +25,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
     if Role.MASTER in roles:
         items += _list_master_files(ctx.cluster)
     if Role.ETCD in roles:
-        authority = f"{spec.etcd_authority(ctx.cluster)}.crt"
+        authority = f"{inventory.etcd_authority(ctx.cluster)}.crt"
         items += [
             _directory("/etc/etcd", "configuration of etcd"),
             _directory(paths.ETCD_PKI, "certificates and keys of etcd"),
@@ -47,7 +47,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
 def plan_node(ctx: Context, node: Node) -> Fragment:
     """The leaf certificates of this node with their keys, and its kubeconfigs."""
     items: list[Item] = []
-    for certificate in spec.list_node_certificates(ctx.cluster, node):
+    for certificate in inventory.list_node_certificates(ctx.cluster, node):
         if certificate.placement is not None:
             for place in (certificate.placement, *certificate.further):
                 items += _list_pair(certificate, place)
@@ -56,9 +56,9 @@ def plan_node(ctx: Context, node: Node) -> Fragment:
 
 
 def _list_master_files(cluster: Cluster) -> Iterator[Item]:
-    layout, etcd = cluster.kubernetes.layout, spec.etcd_authority(cluster)
-    apiserver = spec.owner_of(paths.USER_APISERVER, layout)
-    manager = spec.owner_of(paths.USER_CONTROLLER_MANAGER, layout)
+    layout, etcd = cluster.kubernetes.layout, inventory.etcd_authority(cluster)
+    apiserver = inventory.owner_of(paths.USER_APISERVER, layout)
+    manager = inventory.owner_of(paths.USER_CONTROLLER_MANAGER, layout)
     yield _public(
         paths.FRONT_PROXY_CA, f"{spec.FRONT_PROXY_CA}.crt", "whom the API server takes a proxy's word from"
     )

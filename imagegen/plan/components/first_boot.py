@@ -22,7 +22,7 @@ from imagegen.kubernetes.manifests.objects import Manifest
 from imagegen.kubernetes.units import UNPRIVILEGED
 from imagegen.model.cluster import BootstrapMethod, Layout, Node, Role
 from imagegen.pki import paths
-from imagegen.pki.spec import kubelet_client_subject
+from imagegen.pki.inventory import kubelet_client_subject
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Content,

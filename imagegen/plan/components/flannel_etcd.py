@@ -14,7 +14,7 @@ from imagegen.kubernetes.docker import has_docker_network
 from imagegen.kubernetes.manifests.flannel import VXLAN_PORT
 from imagegen.kubernetes.units import NETWORK_ROOT, UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Cni, Node, Role
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths
 from imagegen.plan.component import Context
 from imagegen.plan.items import (
     Binary,
@@ -99,7 +99,7 @@ def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
             phase=Phase.BOOT,
             origin=Origin(_WHERE, reason="flanneld trusts etcd members by it"),
             path=paths.FLANNEL_ETCD_CA,
-            content=(Ref(f"{spec.etcd_authority(ctx.cluster)}.crt", public=True),),
+            content=(Ref(f"{inventory.etcd_authority(ctx.cluster)}.crt", public=True),),
         ),
         Unit(phase=Phase.BAKE, origin=_ORIGIN, name="flanneld.service", content=_emit_unit(has_docker)),
         Port(

@@ -10,7 +10,7 @@ from imagegen.content import Ref
 from imagegen.kubernetes.gates import Gates
 from imagegen.kubernetes.releases import Releases
 from imagegen.model.cluster import Cluster, Node, Role
-from imagegen.pki import paths, spec
+from imagegen.pki import inventory, paths
 from imagegen.plan.component import Context
 from imagegen.plan.components import certificates
 from imagegen.plan.items import File, Phase
@@ -67,7 +67,7 @@ def test_balancer_has_nothing() -> None:
 def test_every_issued_leaf_lies_on_its_node(cluster: Cluster) -> None:
     for node in cluster.nodes:
         secrets = list_secrets(plan_files(cluster, node))
-        assert {f"{each.name}.key" for each in spec.list_node_certificates(cluster, node)} <= secrets
+        assert {f"{each.name}.key" for each in inventory.list_node_certificates(cluster, node)} <= secrets
 
 
 def test_files_with_secrets_are_closed_and_of_the_boot_phase() -> None:

@@ -11,7 +11,7 @@ import yaml
 from imagegen.kubernetes import kubeadm
 from imagegen.kubernetes.releases import newest_patch
 from imagegen.model.compatibility import KUBEADM_FIRST
-from imagegen.pki.spec import list_node_certificates
+from imagegen.pki.inventory import list_node_certificates
 from imagegen.plan.components.kubeadm import UNIT
 from imagegen.plan.items import Binary, ContainerImage, File, Phase, Port, User
 from imagegen.plan.items import Unit as UnitItem

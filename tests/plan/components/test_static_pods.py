@@ -13,7 +13,7 @@ from imagegen.kubernetes.gates import load_gates
 from imagegen.kubernetes.releases import load_releases, newest_patch
 from imagegen.kubernetes.static_pods import COMPONENTS, manifest_path
 from imagegen.model.cluster import Role
-from imagegen.pki.spec import list_node_certificates
+from imagegen.pki.inventory import list_node_certificates
 from imagegen.plan.component import Context
 from imagegen.plan.components import static_pods
 from imagegen.plan.items import Binary, ContainerImage, Directory, File, Phase, Unit, User
