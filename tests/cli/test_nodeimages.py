@@ -57,6 +57,22 @@ def test_a_node_may_have_an_iso_of_its_own(imagegen: Imagegen, tmp_path: Path) -
     assert "--format iso" in done.err
 
 
+@pytest.mark.parametrize("image", ["formats: [raw, iso, ova]", "formats: [raw, ova]"])
+def test_the_layers_do_not_depend_on_the_formats_that_are_asked_for(
+    imagegen: Imagegen, tmp_path: Path, image: str
+) -> None:
+    """Asking for one more never makes a disk again; that of the cluster file is what the others find."""
+    words = ("build", _write(tmp_path, image), "-o", tmp_path / "out", "--dry-run")
+    whole = _layers(imagegen(*words).out)
+    assert [kind for kind, _ in whole] == ["base", "system", "role", "base", "role"]
+    assert _layers(imagegen(*words, "--format", "raw").out) == whole
+
+
+def _layers(text: str) -> list[tuple[str, str]]:
+    rows = [line.split() for line in text.splitlines()]
+    return [(row[0], row[1]) for row in rows if row[0] in ("base", "system", "role")]
+
+
 @pytest.mark.parametrize(
     ("image", "words", "message"),
     [

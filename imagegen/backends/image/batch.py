@@ -66,7 +66,7 @@ class Batch:
 
 def check_ready(images: Sequence[ImagePlan]) -> None:
     """Raise MissingToolError that names every missing program and its package, before any work."""
-    require_tools(list_tools({f for image in images for f in image.formats}))
+    require_tools(list_tools(images))
     bootloader.check_grub_modules()
     rootfs.choose_mode()
 
@@ -212,11 +212,10 @@ def estimate_needs(shop: Workshop, missing: Sequence[Job], out: Path) -> list[Ne
         if not shop.cache.has("system", key):
             needs.append(Need(cache, BASE_TAR_BYTES, f"the packages of {image.role_plan.name}"))
     for key, image in images.items():
-        squashfs = DiskFormat.ISO in image.formats
         what = f"the disk of {image.role_plan.name}"
+        size = layer_bytes(contents[key], squashfs=image.has_squashfs)
         if not shop.cache.has("role", key):
-            needs.append(Need(cache, layer_bytes(contents[key], squashfs=squashfs), what))
-            needs.append(Need(staging, layer_bytes(contents[key], squashfs=squashfs), what))
+            needs += [Need(cache, size, what), Need(staging, size, what)]
     for image, disk_format in missing:
         size = format_bytes(contents[image.role_key], disk_format)
         needs.append(Need(out, size, image.file_name(disk_format)))

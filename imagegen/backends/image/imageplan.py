@@ -38,6 +38,9 @@ class ImagePlan:
     packages: tuple[str, ...]
     #: also the id from which the UUIDs on the disk are derived
     role_key: str
+    #: whether the role layer holds what an ISO starts from; the cluster file says so, not ``formats``: one
+    #: more of them must find the layer that the others were made from
+    has_squashfs: bool
     #: what each layer's key is the hash of, by kind of layer
     inputs: Mapping[str, Mapping[str, object]] = field(repr=False, compare=False)
     #: the one node that this image is for, whose seed is inside; None: an image of all nodes with these roles
@@ -97,7 +100,7 @@ def plan_image(
     packages = tuple(name for name in payload.packages if name not in base.packages)
     of_system = {**common, "base": base_key, "packages": packages}
     system_key = hash_inputs(of_system) if packages else base_key
-    has_iso = DiskFormat.ISO in formats
+    has_squashfs = DiskFormat.ISO in cluster.image.formats
     entries = [_describe(entry, digests) for entry in payload.entries]
     of_role = {
         **common,
@@ -107,7 +110,7 @@ def plan_image(
         "customize": _hash_file(rootfs.CUSTOMIZE),
         "entries": entries,
         "size_mib": cluster.image.size_mib,
-        "squashfs": has_iso,
+        "squashfs": has_squashfs,
         "arguments": bootloader.KERNEL_ARGUMENTS,
     }
     role_key = hash_inputs(of_role)
@@ -125,6 +128,7 @@ def plan_image(
         system_key=system_key,
         packages=packages,
         role_key=role_key,
+        has_squashfs=has_squashfs,
         inputs=inputs,
         seed=seed,
     )

@@ -18,10 +18,9 @@ from imagegen.backends.image.bootloader import GRUB_PC, build_esp, make_grub_ima
 from imagegen.backends.image.partitions import MIB, derive_uuid
 from imagegen.run import Runner, Tool
 
-TOOLS = (
-    Tool(name="xorriso", package="xorriso", purpose="write bootable ISOs"),
-    Tool(name="mksquashfs", package="squashfs-tools", purpose="pack the root of bootable ISOs"),
-)
+#: what a role layer is made with, when the cluster file wants ISOs of it
+MKSQUASHFS = Tool(name="mksquashfs", package="squashfs-tools", purpose="pack the root of bootable ISOs")
+TOOLS = (Tool(name="xorriso", package="xorriso", purpose="write bootable ISOs"), MKSQUASHFS)
 
 _ESP_BYTES = 8 * MIB
 _YEAR_SECONDS = 365 * 86400

@@ -7,7 +7,7 @@ or a file of the output folder, named by the hash of everything that affects it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,17 +55,19 @@ class Workshop:
         return self.cache.get_or_build(kind, key, build_and_note)
 
 
-def list_tools(formats: Iterable[DiskFormat]) -> tuple[Tool, ...]:
-    """The programs that a build of these formats starts, images with a node's seed inside included."""
+def list_tools(images: Sequence[ImagePlan]) -> tuple[Tool, ...]:
+    """The programs that a build of these images starts, each once."""
     tools = [*rootfs.TOOLS, *bootloader.TOOLS, *disk.TOOLS, *nodeseed.TOOLS]
-    wanted = set(formats)
+    wanted = {disk_format for image in images for disk_format in image.formats}
+    if any(image.has_squashfs for image in images):
+        tools.append(iso.MKSQUASHFS)
     if wanted - {DiskFormat.RAW, DiskFormat.GCE, DiskFormat.ISO}:
         tools += writers.TOOLS
     if DiskFormat.GCE in wanted:
         tools += gce.TOOLS
     if DiskFormat.ISO in wanted:
         tools += iso.TOOLS
-    return tuple(tools)
+    return tuple(dict.fromkeys(tools))
 
 
 def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -119,7 +121,7 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
                 sysusers=payload.sysusers,
                 units=payload.units,
                 layout=layout,
-                squashfs=DiskFormat.ISO in image.formats,
+                squashfs=image.has_squashfs,
             )
             rootfs.build_role(shop.runner, role, system_tar, folder, epoch=shop.epoch)
             tar.unlink()
