@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from imagegen.backends.image.sbom import parse_dpkg_status
+from imagegen.backends.image.debianpackages import parse_dpkg_status
 from imagegen.plan.items import KernelModule, Sysctl, Unit, UnitState
 from imagegen.verify.roots import Root
 

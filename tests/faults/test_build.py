@@ -70,7 +70,12 @@ def _check_nothing_unfinished(site: Site) -> None:
         sums = {row["path"]: row["sha256"] for row in manifest["artifacts"]}
         for path in present:
             assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[str(path.relative_to(site.out))]
-    wanted = {"base": {"base.tar", "lists.tar"}, "role": {"disk.raw", "vmlinuz", "initrd.img", "dpkg-status"}}
+    evidence = {"dpkg-status", "package-sums"}
+    wanted = {
+        "base": {"base.tar", "lists.tar"},
+        "system": {"base.tar", *evidence},
+        "role": {"disk.raw", "vmlinuz", "initrd.img", *evidence},
+    }
     for layer in site.layers.iterdir():
         if layer.is_dir() and layer.suffix != ".partial":
             names = {path.name for path in layer.iterdir()}

@@ -29,6 +29,7 @@ _WORDS = {
     "size_mib": "image.size",
     "squashfs": "whether it starts from read-only media",
     "arguments": "the kernel's arguments",
+    "sums": "how packages' sums are kept",
     "packages": "package ",
     "units": "",
     "entries": "",

@@ -104,11 +104,15 @@ save_lists() {
 }
 
 # evidence for the bill of materials
-save_facts() {
+save_status() {
     cp "$root/var/lib/dpkg/status" "$out/dpkg-status"
+    chmod 0644 "$out/dpkg-status"
+}
+
+save_copyrights() {
     in_root sh -c 'cd / && exec tar --create --dereference --ignore-failed-read usr/share/doc/*/copyright' \
         >"$out/copyrights.tar"
-    chmod 0644 "$out/dpkg-status" "$out/copyrights.tar"
+    chmod 0644 "$out/copyrights.tar"
 }
 
 save_kernel() {
@@ -170,6 +174,7 @@ tidy)
     await_compiler
     remove_stand_ins
     save_lists
+    save_status
     clean_up
     exit
     ;;
@@ -183,7 +188,8 @@ add_users
 unpack_payload
 compile_python
 set_units
-save_facts
+save_status
+save_copyrights
 allow_services
 clean_up
 mark_updated

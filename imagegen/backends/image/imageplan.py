@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagegen.backends.image import bootloader, rootfs
+from imagegen.backends.image import bootloader, debianpackages, rootfs
 from imagegen.backends.image.hygiene import render_table
 from imagegen.backends.image.layers import hash_inputs
 from imagegen.backends.image.nodeseed import NodeSeed
@@ -98,7 +98,7 @@ def plan_image(
     base_key = hash_inputs(of_base)
     payload = plan_payload(role_plan.items)
     packages = tuple(name for name in payload.packages if name not in base.packages)
-    of_system = {**common, "base": base_key, "packages": packages}
+    of_system = {**common, "base": base_key, "packages": packages, "sums": debianpackages.VERSION}
     system_key = hash_inputs(of_system) if packages else base_key
     has_squashfs = DiskFormat.ISO in cluster.image.formats
     entries = [_describe(entry, digests) for entry in payload.entries]
@@ -112,6 +112,7 @@ def plan_image(
         "size_mib": cluster.image.size_mib,
         "squashfs": has_squashfs,
         "arguments": bootloader.KERNEL_ARGUMENTS,
+        "sums": debianpackages.VERSION,
     }
     role_key = hash_inputs(of_role)
     named = {_name_entry(entry): text for entry, text in zip(payload.entries, entries, strict=True)}

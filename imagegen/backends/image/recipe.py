@@ -6,12 +6,13 @@ or a file of the output folder, named by the hash of everything that affects it.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagegen.backends.image import bootloader, disk, iso, nodeseed, rootfs, sbom
+from imagegen.backends.image import bootloader, debianpackages, disk, iso, nodeseed, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.imageplan import ImagePlan, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
@@ -83,19 +84,22 @@ def build_base_layer(shop: Workshop, image: ImagePlan) -> Path:
 
 
 def build_system_layer(shop: Workshop, image: ImagePlan) -> Path:
-    """The base system with the packages of one role, as ``base.tar``; the base itself when there are none."""
+    """The base system with the packages of one role, as a folder; that of the base when there are none."""
     step = f"packages {image.role_plan.name}"
     if not image.packages:
         shop.progress.skip(step, "none beyond the base system")
-        return build_base_layer(shop, image) / rootfs.BASE_TAR
+        return build_base_layer(shop, image)
 
     def build(folder: Path) -> None:
         base = build_base_layer(shop, image)
         with shop.progress.step(step) as under_way:
             under_way.note = " ".join(image.packages)
             rootfs.add_packages(shop.runner, image.base, image.packages, base, folder, epoch=shop.epoch)
+            later = folder / rootfs.LISTS
+            debianpackages.save_sums(folder, [base / rootfs.LISTS, *([later] if later.exists() else ())])
+            later.unlink(missing_ok=True)
 
-    return shop.make_layer("system", image.system_key, step, build) / rootfs.BASE_TAR
+    return shop.make_layer("system", image.system_key, step, build)
 
 
 def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
@@ -104,7 +108,7 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
 
     def build(folder: Path) -> None:
         layout = plan_layout(image.role_key, image.cluster.image.size_mib)
-        system_tar = build_system_layer(shop, image)
+        system = build_system_layer(shop, image)
         with shop.progress.step(step):
             tar = folder / "payload.tar"
             entries = (*image.payload.entries, *_list_disk_files(layout.root_uuid))
@@ -123,8 +127,12 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
                 layout=layout,
                 squashfs=image.has_squashfs,
             )
-            rootfs.build_role(shop.runner, role, system_tar, folder, epoch=shop.epoch)
+            rootfs.build_role(shop.runner, role, system / rootfs.BASE_TAR, folder, epoch=shop.epoch)
             tar.unlink()
+            if image.packages:
+                shutil.copyfile(system / debianpackages.SUMS, folder / debianpackages.SUMS)
+            else:
+                debianpackages.save_sums(folder, [system / rootfs.LISTS])
             disk.complete_disk(shop.runner, layout, folder / RAW, epoch=shop.epoch)
 
     return shop.make_layer("role", image.role_key, step, build)
@@ -188,7 +196,7 @@ def build_bill(shop: Workshop, folder: OutputFolder, image: ImagePlan) -> None:
         name=image.name,
         image_id=image.role_key,
         distribution=image.cluster.image.os.value,
-        packages=sbom.parse_dpkg_status((role / "dpkg-status").read_text(encoding="utf-8")),
+        packages=debianpackages.read_packages(role),
         sources={source: shop.find_source(source) for source in list_sources([image])},
         epoch=shop.epoch,
         licences=read_licences(role / "copyrights.tar"),

@@ -42,10 +42,10 @@ DPKG_OPTIONS = (
 APT_OPTIONS = ('Acquire::Languages "none"', 'Acquire::Retries "5"')
 #: the system so far, and the package lists it was made from
 BASE_TAR = "base.tar"
-_LISTS = "lists.tar"
+LISTS = "lists.tar"
 #: Debian's archive keeps what it replaced for a day at least, and changes four times a day
 _LISTS_SECONDS = 6 * 3600
-_UNPACK_LISTS = f'tar -C "$1" --numeric-owner -xf "$WORK/{_LISTS}"'
+_UNPACK_LISTS = f'tar -C "$1" --numeric-owner -xf "$WORK/{LISTS}"'
 _UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/base.tar"'
 #: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
 #: every file; the hygiene table takes the setting out again.
@@ -152,23 +152,28 @@ def build_base(runner: Runner, base: BaseSystem, target: Path, *, epoch: int) ->
     texts = {"prepare.sh": PREPARE.read_text(), "save-lists": ""}
     with _open_work(runner, texts, {}) as (work, out):
         _run_packages(runner, base, options, work, out, target, epoch=epoch)
-        _move(out / _LISTS, target / _LISTS)
+        _move(out / LISTS, target / LISTS)
 
 
 def add_packages(
     runner: Runner, base: BaseSystem, packages: tuple[str, ...], base_layer: Path, target: Path, *, epoch: int
 ) -> None:
-    """Write the base system with some more packages as ``base.tar`` into ``target``.
+    """Write the base system with some more packages as ``base.tar`` into ``target``, and ``dpkg-status``.
 
-    ``base_layer`` is what ``build_base`` filled. Its package lists are taken while they are young.
+    ``base_layer`` is what ``build_base`` filled. Its package lists are taken while they are young; later ones
+    come into ``target``, too.
     """
     options = ["--variant=custom", f"--setup-hook={_UNPACK}", f"--include={','.join(packages)}"]
     files = {BASE_TAR: base_layer / BASE_TAR}
-    if base.snapshot is not None or _is_young(base_layer / _LISTS):
-        files[_LISTS] = base_layer / _LISTS
+    texts: dict[str, str] = {}
+    if base.snapshot is not None or _is_young(base_layer / LISTS):
+        files[LISTS] = base_layer / LISTS
         options += [f"--setup-hook={_UNPACK_LISTS}", "--skip=update"]
-    with _open_work(runner, {}, files) as (work, out):
+    else:
+        texts["save-lists"] = ""
+    with _open_work(runner, texts, files) as (work, out):
         _run_packages(runner, base, options, work, out, target, epoch=epoch)
+        _move_all(out, target)
 
 
 def _is_young(lists: Path) -> bool:
@@ -227,8 +232,7 @@ def build_role(runner: Runner, role: RoleSystem, system_tar: Path, target: Path,
         argv += [f"--setup-hook={_UNPACK}", '--customize-hook=sh "$WORK/customize.sh" "$1"']
         argv += [role.suite.suite, "-", *role.suite.sources()]
         runner.run(argv, env=_environment(work, out, epoch), timeout=_TIMEOUT_SECONDS)
-        for made in sorted(out.iterdir()):
-            _move(made, target / made.name)
+        _move_all(out, target)
 
 
 def _place_root(layout: DiskLayout) -> str:
@@ -275,6 +279,11 @@ def _link_or_copy(source: Path, target: Path) -> None:
         copyfile(source, target)
     if target.stat().st_mode & 0o444 != 0o444:
         target.chmod(0o644)
+
+
+def _move_all(out: Path, target: Path) -> None:
+    for made in sorted(out.iterdir()):
+        _move(made, target / made.name)
 
 
 def _move(source: Path, target: Path) -> None:

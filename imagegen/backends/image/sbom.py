@@ -1,7 +1,7 @@
 """The bill of materials of a golden image, as CycloneDX 1.6: packages, executables, container images.
 
-Lists what was put in, by dpkg's own status file, packages' copyright files, the Plan, and what Go's linker
-wrote into executables; guesses nothing. The same image gives the same bytes.
+Lists what was put in, by what dpkg and apt know of packages, their copyright files, the Plan, and what Go's
+linker wrote into executables; guesses nothing. The same image gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,32 +15,20 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import imagegen
+from imagegen.backends.image.debianpackages import DebianPackage
 from imagegen.backends.image.gobuild import Module, read_build_info
 from imagegen.backends.image.licences import Licences
 from imagegen.backends.image.partitions import derive_uuid
 from imagegen.plan.items import Binary, ContainerImage
 
 if TYPE_CHECKING:
+    from cyclonedx.model import HashType
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import License
     from packageurl import PackageURL
 
 #: raised when the same inputs give another bill
-VERSION = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebianPackage:
-    """One installed package, as dpkg knows it. ``source`` is the source package and, where it differs, its
-    version in parentheses; empty where it has the name of the package.
-    """
-
-    name: str
-    version: str
-    architecture: str
-    maintainer: str = ""
-    homepage: str = ""
-    source: str = ""
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +45,6 @@ class Bill:
     sources: Mapping[Binary | ContainerImage, Path]
     epoch: int
     licences: Mapping[str, Licences] = field(default_factory=dict)
-
-
-def parse_dpkg_status(text: str) -> tuple[DebianPackage, ...]:
-    """The installed packages of ``/var/lib/dpkg/status`` (deb-control(5)), sorted by name."""
-    return tuple(sorted(_read_packages(text), key=lambda package: (package.name, package.architecture)))
-
-
-def _read_packages(text: str) -> Iterator[DebianPackage]:
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[:1] != " ")
-        if fields.get("Status", "").endswith(" installed"):
-            yield DebianPackage(
-                name=fields["Package"],
-                version=fields["Version"],
-                architecture=fields["Architecture"],
-                maintainer=fields.get("Maintainer", ""),
-                homepage=fields.get("Homepage", ""),
-                source=fields.get("Source", ""),
-            )
 
 
 def emit_bill(bill: Bill) -> bytes:
@@ -130,12 +99,19 @@ def _describe_packages(bill: Bill) -> Iterator[Component]:
             type=ComponentType.LIBRARY,
             supplier=OrganizationalEntity(name="Debian", urls=[XsUri("https://www.debian.org/")]),
             publisher=package.maintainer or None,
+            hashes=_describe_sum(package.sha256),
             licenses=_describe_licences(bill.licences.get(package.name)),
             external_references=links if package.homepage else (),
             properties=[Property(name="imagegen:source", value=package.source or package.name)],
             purl=url,
             bom_ref=f"deb:{package.name}:{package.architecture}",
         )
+
+
+def _describe_sum(digest: str) -> list[HashType]:
+    from cyclonedx.model import HashAlgorithm, HashType
+
+    return [HashType(alg=HashAlgorithm.SHA_256, content=digest)] if digest else []
 
 
 def _describe_licences(licences: Licences | None) -> list[License]:
@@ -164,7 +140,7 @@ def _describe_sources(sources: Mapping[Binary | ContainerImage, Path]) -> Iterat
 
 def _describe_binary(binary: Binary, file: Path) -> Component:
     """An executable with the sum of its own bytes, as they lie in the image."""
-    from cyclonedx.model import HashAlgorithm, HashType, Property
+    from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
@@ -177,7 +153,7 @@ def _describe_binary(binary: Binary, file: Path) -> Component:
         group=binary.part,
         version=binary.version,
         type=ComponentType.APPLICATION,
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=_hash_file(file))],
+        hashes=_describe_sum(_hash_file(file)),
         purl=url,
         properties=[
             Property(name="imagegen:path", value=binary.path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ from imagegen.backends.image.imageplan import ImagePlan, list_sources, plan_imag
 from imagegen.backends.image.layers import LayerCache
 from imagegen.backends.image.licences import Licences, parse_copyright
 from imagegen.backends.image.recipe import Workshop, build_bill
-from imagegen.backends.image.sbom import Bill, DebianPackage, emit_bill, parse_dpkg_status
+from imagegen.backends.image.sbom import Bill, emit_bill
 from imagegen.backends.image.sources import Digests
 from imagegen.backends.output import OutputFolder
 from imagegen.diagnostics import Report
@@ -29,43 +30,9 @@ from imagegen.plan.items import Binary, ContainerImage, Origin, Phase
 from imagegen.plan.profiles import load_profiles
 from imagegen.resources import find_resource
 from imagegen.run import Runner
+from tests.backends.image.dpkgstatus import PACKAGES, STATUS
 
 EPOCH = 1_767_225_600
-STATUS = """\
-Package: zlib1g
-Status: install ok installed
-Architecture: amd64
-Multi-Arch: same
-Maintainer: Mark Brown <broonie@debian.org>
-Homepage: http://zlib.net/
-Source: zlib
-Version: 1:1.3.dfsg+really1.3.1-1+b1
-Description: compression library
- Version: of the description, not of the package
-
-Package: gone
-Status: deinstall ok config-files
-Architecture: amd64
-Version: 1.0
-
-Package: adduser
-Status: hold ok installed
-Architecture: all
-Version: 3.152
-Conffiles:
- /etc/adduser.conf 00000000000000000000000000000000
-"""
-PACKAGES = (
-    DebianPackage(name="adduser", version="3.152", architecture="all"),
-    DebianPackage(
-        name="zlib1g",
-        version="1:1.3.dfsg+really1.3.1-1+b1",
-        architecture="amd64",
-        maintainer="Mark Brown <broonie@debian.org>",
-        homepage="http://zlib.net/",
-        source="zlib",
-    ),
-)
 COPYRIGHT = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: adduser
@@ -110,7 +77,7 @@ def bill(tmp_path: Path) -> Bill:
         name="quickstart-worker",
         image_id="0123456789abcdef01234567",
         distribution="debian-13",
-        packages=PACKAGES,
+        packages=(PACKAGES[0], dataclasses.replace(PACKAGES[1], sha256="ab" * 32)),
         sources={
             _binary("/usr/local/bin/kubelet", "kubelet"): files["kubelet"],
             _binary("/usr/local/bin/ctr", "containerd", "bin/ctr"): files["ctr"],
@@ -127,10 +94,6 @@ def bill(tmp_path: Path) -> Bill:
 
 def _by_ref(data: bytes) -> dict[str, Any]:
     return {part["bom-ref"]: part for part in json.loads(data)["components"]}
-
-
-def test_installed_packages_are_read() -> None:
-    assert parse_dpkg_status(STATUS) == PACKAGES
 
 
 @pytest.mark.judge
@@ -153,6 +116,8 @@ def test_everything_is_listed(bill: Bill) -> None:
     assert zlib1g["licenses"] == [{"license": {"id": "Zlib"}}]
     assert (zlib1g["supplier"]["name"], zlib1g["publisher"]) == ("Debian", PACKAGES[1].maintainer)
     assert zlib1g["externalReferences"] == [{"type": "website", "url": "http://zlib.net/"}]
+    assert zlib1g["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
+    assert "hashes" not in parts["deb:adduser:all"]
     assert parts["deb:adduser:all"]["licenses"] == [{"expression": "GPL-2.0-or-later AND (MIT OR Zlib)"}]
 
 
@@ -204,6 +169,7 @@ def test_it_lies_beside_the_images_and_in_the_manifest(image: ImagePlan, tmp_pat
     assert folder.summary.written == 0
     (adduser,) = [part for part in json.loads(document)["components"] if part["name"] == "adduser"]
     assert adduser["licenses"] == [{"expression": "GPL-2.0-or-later AND MIT"}]
+    assert adduser["hashes"] == [{"alg": "SHA-256", "content": "cd" * 32}]
     names = {part["name"] for part in json.loads(document)["components"]}
     assert {"adduser", "zlib1g", "kubelet"} <= names
     assert len(json.loads(document)["components"]) == len(PACKAGES) + len(list_sources([image]))
@@ -213,6 +179,7 @@ def test_it_lies_beside_the_images_and_in_the_manifest(image: ImagePlan, tmp_pat
 
 def _write_status(folder: Path) -> None:
     (folder / "dpkg-status").write_text(STATUS)
+    (folder / "package-sums").write_text(f"{'cd' * 32}  adduser_3.152_all\n")
     with tarfile.open(folder / "copyrights.tar", "w") as archive:
         body = COPYRIGHT.encode()
         info = tarfile.TarInfo("usr/share/doc/adduser/copyright")
