@@ -54,13 +54,20 @@ def command(ctx: click.Context, images: tuple[Path, ...], node_image: bool, form
         # at once: the next image may be one that cannot be opened
         if form == "text":
             terminal.data(_render(result))
-        terminal.say(
-            f"{result.image}: {count(result.files, 'file')}, {count(len(result.findings), 'finding')}, "
-            f"{len(result.allowed):,} allowed, {len(result.unread):,} unread"
-        )
+        terminal.say(_summarise(result, has_seed=has_seed))
     if form == "json":
         terminal.data(emit_json({"images": [_as_dict(result) for result in results]}))
     ctx.exit(0 if all(result.is_clean for result in results) else 1)
+
+
+def _summarise(result: ScanResult, *, has_seed: bool) -> str:
+    from imagegen.verify.ownseed import REASON
+
+    expected = sum(reason == REASON for _, reason in result.allowed)
+    counts = [count(result.files, "file"), count(len(result.findings), "finding")]
+    counts += [f"{expected:,} expected in its seed"] if has_seed else []
+    counts += [f"{len(result.allowed) - expected:,} allowed", f"{len(result.unread):,} unread"]
+    return f"{result.image}: {', '.join(counts)}"
 
 
 def _render(result: ScanResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -89,6 +90,17 @@ def extract_squashfs(runner: Runner, raw: Path, tree: Path) -> list[str]:
     ]
     done = runner.run(argv, timeout=_TIMEOUT_SECONDS, check=False)
     return [] if done.returncode in (0, 2) else done.stderr.splitlines()
+
+
+def copy_squashfs(entry: Entry, target: Path) -> bool:
+    """Whether a file is a squashfs file system; if so, ``target`` becomes a copy of it."""
+    with entry.open() as stream:
+        if stream.read(4) != b"hsqs":
+            return False
+        stream.seek(0)
+        with open(target, "wb") as writer:
+            shutil.copyfileobj(stream, writer)
+    return True
 
 
 def list_iso_files(image: Path) -> Iterator[Entry]:

@@ -16,7 +16,13 @@ from imagegen.run import Runner
 from imagegen.verify import freespace
 from imagegen.verify.disks import extract_member, list_partitions, make_raw
 from imagegen.verify.entries import Entry, Trouble, make_entry, put_below, walk_folder
-from imagegen.verify.filesystems import extract_ext, extract_fat, extract_squashfs, list_iso_files
+from imagegen.verify.filesystems import (
+    copy_squashfs,
+    extract_ext,
+    extract_fat,
+    extract_squashfs,
+    list_iso_files,
+)
 from imagegen.verify.formats import DISK_FORMATS, QEMU_FORMATS, name_format, name_raw
 
 
@@ -151,15 +157,9 @@ def _list_iso(runner: Runner, raw: Path, work: Path, prefix: str) -> Iterator[En
     """The files of an ISO; a squashfs in it is opened, too."""
     try:
         for entry in list_iso_files(raw):
-            with entry.open() as stream:
-                is_squashfs = stream.read(4) == b"hsqs"
-                if is_squashfs:
-                    stream.seek(0)
-                    with open(work / "inner.squashfs", "wb") as target:
-                        shutil.copyfileobj(stream, target)
-            if is_squashfs:
-                inner, name = work / "inner.squashfs", f"{prefix}{entry.path}!"
-                yield from _list_file_system(runner, inner, 0, "squashfs", work, name)
+            inner = work / "inner.squashfs"
+            if copy_squashfs(entry, inner):
+                yield from _list_file_system(runner, inner, 0, "squashfs", work, f"{prefix}{entry.path}!")
             else:
                 yield put_below(prefix, entry)
     except ImagegenError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from imagegen.errors import ImagegenError
 from imagegen.run import Runner
 from imagegen.verify.disks import extract_member, list_partitions, make_raw
-from imagegen.verify.filesystems import extract_ext, extract_squashfs, list_iso_files
+from imagegen.verify.filesystems import copy_squashfs, extract_ext, extract_squashfs, list_iso_files
 from imagegen.verify.formats import name_format, name_raw
 
 _MAX_LINKS = 40
@@ -59,12 +58,8 @@ def _unpack_vmdk(image: Path, work: Path) -> Path:
 
 def _unpack_squashfs(image: Path, work: Path) -> Path:
     for entry in list_iso_files(image):
-        with entry.open() as stream:
-            if stream.read(4) == b"hsqs":
-                stream.seek(0)
-                with open(work / "root.squashfs", "wb") as target:
-                    shutil.copyfileobj(stream, target)
-                return work / "root.squashfs"
+        if copy_squashfs(entry, work / "root.squashfs"):
+            return work / "root.squashfs"
     raise ImagegenError(f"{image} holds no root file system")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from imagegen.backends.image import bootloader, disk
 from imagegen.backends.image.partitions import MIB, DiskLayout, plan_layout
-from imagegen.run import Runner
+from tests.backends.image.fakedisk import write_disk
 from tests.judges.tools import Tool
 
 EPOCH = 1_767_225_600
@@ -35,12 +35,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory, layout: DiskLayout) -> Path:
     (folder / "tree/etc").mkdir(parents=True)
     (folder / "tree/etc/fstab").write_text("# nothing\n")
     target = folder / "disk.raw"
-    with open(target, "wb") as handle:
-        handle.truncate(layout.size_bytes)
-    argv = ["mke2fs", "-q", "-t", "ext4", "-U", layout.root_uuid, "-d", str(folder / "tree")]
-    argv += ["-E", f"offset={layout.root.offset_bytes}", str(target), f"{layout.root.size_bytes >> 10}k"]
-    subprocess.run(argv, check=True)
-    disk.complete_disk(Runner(), layout, target, epoch=EPOCH)
+    write_disk(folder / "tree", layout, target, epoch=EPOCH)
     return target
 
 

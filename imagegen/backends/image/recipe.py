@@ -168,7 +168,8 @@ def build_format(shop: Workshop, image: ImagePlan, disk_format: DiskFormat, role
 
 def put_seed_in(shop: Workshop, image: ImagePlan, seed: nodeseed.NodeSeed, raw: Path, work: Path) -> Path:
     """A copy of the role's disk with a node's seed inside, in ``work``: keys do not enter the cache."""
-    copy = work / RAW
+    # formats make files of their own in there, and one of them is called disk.raw
+    copy = work / "seeded.raw"
     copy.touch(mode=0o600)
     disk.copy_disk(shop.runner, raw, copy)
     layout = plan_layout(image.role_key, image.cluster.image.size_mib)
