@@ -1,6 +1,10 @@
-"""A status file of dpkg, and what it says."""
+"""A status file of dpkg, what it says, and package lists as apt keeps them."""
 
 from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
 
 from imagegen.backends.image.debianpackages import DebianPackage
 
@@ -39,3 +43,21 @@ PACKAGES = (
         source="zlib",
     ),
 )
+
+
+def make_stanza(name: str, version: str, architecture: str, digest: str) -> str:
+    return (
+        f"Package: {name}\nVersion: {version}\nInstalled-Size: 1\nArchitecture: {architecture}\n"
+        f"Depends: libc6 (>= 2.14)\nFilename: pool/main/{name}.deb\nSHA256: {digest * 64}\n"
+        "Description: a package\n Package: of the description\n"
+    )
+
+
+def write_lists(path: Path, *stanzas: str) -> Path:
+    """As a base layer keeps them: one list among files that are none."""
+    with tarfile.open(path, "w") as archive:
+        for name, text in (("_InRelease", "Package: no list\n"), ("_Packages", "\n".join(stanzas))):
+            info = tarfile.TarInfo(f"var/lib/apt/lists/example_dists_trixie{name}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path
