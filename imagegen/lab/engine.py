@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from imagegen.lab import machine
-from imagegen.lab.accelerator import find_accelerator
+from imagegen.lab.accelerator import EMULATION, find_accelerator
+from imagegen.lab.credentials import list_emulation_settings
 from imagegen.lab.network import LabNetwork
 from imagegen.lab.processes import Process
 from imagegen.model.cluster import Cluster, Firmware, Node
@@ -149,6 +150,7 @@ def make_spec(boot: NodeBoot, accelerator: str) -> machine.MachineSpec:
         firmware=firmware,
         nics=(machine.Nic(mac=boot.mac, tap=boot.tap),),
         rtc_base=boot.rtc_base,
+        smbios=list_emulation_settings() if accelerator == EMULATION else (),
     )
 
 

@@ -85,7 +85,6 @@ def write_build(plan: Plan, roles: str, style: PackerStyle, folder: Path) -> Pat
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
-    (folder / "downloads").mkdir()
     for name in ("base.vmx", "base.ova"):
         (folder / name).touch()
     subprocess.run(["sh", folder / "new-key.sh"], check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from imagegen.errors import UsageError
+from imagegen.lab.accelerator import EMULATION
 from imagegen.lab.access import emit_ssh_config, make_ssh_key, write_kubeconfig
 from imagegen.lab.cluster import LabCluster, LabOptions, check_startable, end_lab, open_lab, start_lab
 from imagegen.lab.engine import load_engine, make_spec
@@ -166,6 +168,23 @@ def test_a_node_boots_the_image_of_its_roles_or_the_one_with_its_seed(tmp_path: 
     disks = make_spec(boot, "tcg").disks
     seeds = [] if pki is ImagePki.BAKED else [lab.folder.seed(boot.node.name) / "seed.iso"]
     assert [disk.path for disk in disks if disk.read_only] == seeds
+
+
+@pytest.mark.parametrize(("accelerator", "emulated"), [(EMULATION, True), ("kvm", False)])
+def test_only_in_emulation_do_daemons_get_settings_of_the_lab(
+    tmp_path: Path, accelerator: str, emulated: bool
+) -> None:
+    cluster = load_text(tmp_path)
+    boot = make_lab(tmp_path, cluster)._boot_of(cluster.nodes[0].name)
+    settings = {}
+    for value in make_spec(boot, accelerator).smbios:
+        name, _, body = value.removeprefix("type=11,value=io.systemd.credential.binary:").partition("=")
+        settings[name] = base64.b64decode(body).decode()
+    assert bool(settings) == emulated
+    for name, text in settings.items():
+        unit = name.removeprefix("systemd.unit-dropin.").removesuffix("~lab")
+        assert unit.endswith(".service"), name
+        assert text == "[Service]\nEnvironment=GOGC=400\n"
 
 
 def test_stock_images_are_not_for_the_lab(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from imagegen.lab.console import clean_text, wait_for_console
+from imagegen.lab.credentials import encode_dropin, encode_unit
 from imagegen.lab.machine import Machine, MachineSpec, start_machine
 from imagegen.lab.network import LabNetwork
 
@@ -56,18 +57,14 @@ ExecStart=/bin/sh -c "echo %s | base64 -d | sh"
 """
 
 
-def list_report_credentials() -> tuple[str, ...]:
-    """Values of -smbios that make the guest report."""
-    unit = _UNIT % base64.b64encode(_SCRIPT.encode()).decode()
+def list_report_credentials(script: str = _SCRIPT) -> tuple[str, ...]:
+    """Values of -smbios that make the guest run the script early on, beside everything else."""
+    unit = _UNIT % base64.b64encode(script.encode()).decode()
     wants = "[Unit]\nWants=imagegen-report.service\n"
     return (
-        _credential("systemd.extra-unit.imagegen-report.service", unit),
-        _credential("systemd.unit-dropin.sysinit.target~report", wants),
+        encode_unit("imagegen-report.service", unit),
+        encode_dropin("sysinit.target", "report", wants),
     )
-
-
-def _credential(name: str, text: str) -> str:
-    return f"type=11,value=io.systemd.credential.binary:{name}={base64.b64encode(text.encode()).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)

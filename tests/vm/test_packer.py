@@ -23,6 +23,7 @@ from imagegen.verify.roots import Root
 from tests.backends.packer.test_hostile import COMMENT, wanted_bodies, write_profile
 from tests.judges.packers import Packer, acquire_packer
 from tests.judges.tools import Unavailable
+from tests.vm.images import list_report_credentials
 from tests.vm.labs import find_mirror
 from tests.vm.trees import list_differences, read_tree
 
@@ -49,7 +50,6 @@ nodes:
   - {name: bare, roles: [base], address: 10.0.2.16}
 """
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "packer.md"
-FINISHED = "imagegen: cloud-init finished"
 #: seconds; a whole build needs 150 in emulation on two idle cores
 PATIENCE = 1500.0
 
@@ -160,7 +160,6 @@ def test_a_wrong_binary_fails_a_plain_packer_build(shop: Workshop) -> None:
     shop.build("--with", "packer", "--role", "base", "--packer-compat", "--prepare-only")
     place = shop.folder / "plain"
     shutil.copytree(shop.out / "packer" / "base", place)
-    (place / "downloads").mkdir(exist_ok=True)
     wrong = "1" * 64
     (place / "downloads" / wrong).write_bytes(b"not what it says")
     with (place / "payload" / "parts").open("a") as table:
@@ -218,9 +217,24 @@ def test_the_worker_is_that_of_the_direct_build_and_starts(shop: Workshop) -> No
     boot(shop, image)
 
 
+#: a worker without an API does everything but start its kubelet, which waits for one; cloud-init ends later
+WAITING = """\
+until [ "$(systemctl show --property SubState --value imagegen-await-api.service)" = start ]; do sleep 1; done
+until [ "$(systemctl is-active imagegen-import-images.service)" = active ]; do sleep 1; done
+python3 - <<'END' >/dev/ttyS0
+import subprocess
+run = lambda *argv: subprocess.run(argv, capture_output=True, text=True).stdout.split()
+failed = run("systemctl", "list-units", "--failed", "--plain", "--no-legend")
+images = run("ctr", "--namespace", "k8s.io", "images", "list", "--quiet")
+print("\\nhost", *run("hostname"), "images", len(images), "failed", *failed, "\\n@END@")
+END
+"""
+
+
 def boot(shop: Workshop, image: Path) -> None:
-    """The image becomes its node: cloud-init takes the seed, the kubelet's preparations run."""
+    """The image becomes its node: it takes its seed, and its kubelet waits for the API of its cluster."""
     shop.imagegen("seed", "-o", str(shop.out), "--quiet", "--profiles", str(shop.profiles))
+    end = "imagegen-reported"
     spec = MachineSpec(
         name="two",
         folder=shop.folder / "boot",
@@ -230,10 +244,14 @@ def boot(shop: Workshop, image: Path) -> None:
         ),
         serial=shop.folder / "boot.log",
         nics=(Nic(mac="52:54:00:12:34:56"),),
+        smbios=list_report_credentials(WAITING.replace("@END@", end)),
     )
     machine = start_machine(spec, None)
     try:
-        text = wait_for_console(spec.serial, (FINISHED, "two login:"), 600.0, machine)
+        text = wait_for_console(spec.serial, end, 600.0, machine)
     finally:
         machine.kill()
-    assert "Failed to start" not in text
+    (report,) = re.findall(r"host (\S+) images (\d+) failed(.*)", text)
+    assert report[0] == "two"
+    assert int(report[1]) >= 3
+    assert report[2].split() == []

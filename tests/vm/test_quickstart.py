@@ -150,6 +150,13 @@ def test_people_see_what_the_lab_sees(lab: LabCluster) -> None:
     assert run_imagegen("ssh", file, "worker-0", "--", "hostname").strip() == "worker-0"
 
 
+def test_only_in_emulation_does_go_collect_garbage_less_often(quickstart: tuple[LabCluster, Any]) -> None:
+    lab, timeline = quickstart
+    for node, daemon in (("etcd-0", "etcd"), ("master-0", "kube-apiserver"), ("worker-0", "kubelet")):
+        shown = lab.ssh(node, f"sudo cat /proc/$(pidof -s {daemon})/environ | tr '\\0' '\\n'").stdout
+        assert ("GOGC=400" in shown.split()) == timeline["runs_on"].startswith("tcg"), daemon
+
+
 def test_a_second_up_changes_nothing(lab: LabCluster) -> None:
     processes = {name: machine.process for name, machine in lab.machines.items()}
     again = json.loads(run_imagegen("up", lab.cluster.file, "--format", "json", "--quiet"))

@@ -72,7 +72,9 @@ def lower_packer(
     texts = _list_hcl(cluster, role_plan, style)
     texts["image.auto.pkrvars.json"] = emit_json(_list_values(cluster, role_plan, system))
     texts["README.md"] = _render_readme(cluster, role_plan, style)
-    texts[".gitignore"] = "/downloads/\n/output/\n/work/\n"
+    texts[".gitignore"] = "/output/\n/work/\n"
+    # Packer wants the folder even where nothing is downloaded into it
+    texts["downloads/.gitignore"] = "*\n!.gitignore\n"
     texts["new-key.sh"] = _read("new-key.sh")
     for name in ("run.sh", "test_image.py"):
         texts[f"verify/{name}"] = _read("verify", name)
