@@ -107,7 +107,7 @@ def _check_name(cluster: Cluster, gates: Gates, report: Report, component: str, 
     row = gates.find(component, f"--{name}")
     state = State.AVAILABLE if row is None else row.state_in(version)
     span = cluster.span_of(path)
-    known = list_flags(component, cluster.kubernetes.version)
+    known = list_flags(component, version)
     if name not in known or state in (State.REMOVED, State.NOT_YET):
         message = f"{component} {version} has no flag --{name}"
         hint = _explain_absence(row, component, name) or _suggest(name, list(known))

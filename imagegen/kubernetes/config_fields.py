@@ -1,7 +1,8 @@
 """Flags that a daemon heeds only as a field of its configuration file: kube-proxy and etcd.
 
 Both ignore nearly all flags once they have a file, so the user's flags are written into it. The table is
-``config_fields.csv`` (kube-proxy: cmd/kube-proxy/app/options.go; etcd: server/embed/config.go).
+``config_fields.csv`` (kube-proxy: cmd/kube-proxy/app/options.go; etcd: server/embed/config.go, up to 3.4
+embed/config.go and etcdmain/config.go).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imagegen.kubernetes.arguments import FEATURE_GATES, merge_feature_gates
+from imagegen.model.version import Version, parse_cell
 
 _TABLE = Path(__file__).with_name("config_fields.csv")
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -23,10 +25,16 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h))+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigField:
-    """``path`` leads to the field; ``type`` says how the text of the flag becomes its value."""
+    """``path`` leads to the field; ``type`` says how the text of the flag becomes its value.
+
+    ``first`` and ``last`` are minors of etcd; None means from 3.0 on, or up to the newest one read. When a
+    flag of kube-proxy came and went is in ``flags.csv``.
+    """
 
     path: tuple[str, ...]
     type: str
+    first: Version | None
+    last: Version | None
 
     def parse_value(self, text: str) -> Any:
         """The value of the field; raises ValueError when the text does not fit the type."""
@@ -102,6 +110,10 @@ def _read_table() -> Mapping[str, Mapping[str, ConfigField]]:
     table: dict[str, dict[str, ConfigField]] = {}
     with _TABLE.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
-            field = ConfigField(path=tuple(row["field"].split(".")), type=row["type"])
-            table.setdefault(row["component"], {})[row["flag"]] = field
+            table.setdefault(row["component"], {})[row["flag"]] = ConfigField(
+                path=tuple(row["field"].split(".")),
+                type=row["type"],
+                first=parse_cell(row["first"]),
+                last=parse_cell(row["last"]),
+            )
     return table

@@ -1,7 +1,7 @@
 """Every flag of every daemon, by minor, as the programs themselves print them.
 
 The table ``flags.csv`` was read from the programs of each minor that this release renders; etcd's flags are
-the fields of its configuration file.
+the fields of its configuration file, and their minors are etcd's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.kubernetes.config_fields import config_fields
-from imagegen.model.version import Version, parse_version
+from imagegen.model.version import Version, parse_cell
 
 _TABLE = Path(__file__).with_name("flags.csv")
 
@@ -43,25 +43,30 @@ class Flag:
 
 
 def list_flags(component: str, version: Version) -> Mapping[str, Flag]:
-    """The flags of a component in one version, by name without dashes; raises KeyError for its name."""
-    if component == "etcd":
-        return _etcd_flags()
-    return {name: flag for name, flag in _read_table()[component].items() if flag.is_in(version)}
+    """The flags of a component in one version of its own, by name without dashes; raises KeyError."""
+    return {name: flag for name, flag in _flags_of(component).items() if flag.is_in(version)}
 
 
 def find_flag(component: str, name: str) -> Flag | None:
     """A flag in whatever version, or None; raises KeyError for an unknown component."""
-    return (_etcd_flags() if component == "etcd" else _read_table()[component]).get(name)
+    return _flags_of(component).get(name)
+
+
+def every_flag(component: str) -> tuple[str, ...]:
+    """The flags that a component has in some version, without dashes; raises KeyError."""
+    return tuple(_flags_of(component))
+
+
+def _flags_of(component: str) -> Mapping[str, Flag]:
+    return _etcd_flags() if component == "etcd" else _read_table()[component]
 
 
 @functools.cache
 def _etcd_flags() -> Mapping[str, Flag]:
-    names = config_fields("etcd")
-    return {name: Flag(name=name, first=None, last=None, deprecated=None) for name in names}
-
-
-def _parse_minor(text: str) -> Version | None:
-    return parse_version(f"{text}.0") if text else None
+    return {
+        name: Flag(name=name, first=field.first, last=field.last, deprecated=None)
+        for name, field in config_fields("etcd").items()
+    }
 
 
 @functools.cache
@@ -71,9 +76,9 @@ def _read_table() -> Mapping[str, Mapping[str, Flag]]:
         for row in csv.DictReader(stream):
             table.setdefault(row["component"], {})[row["flag"]] = Flag(
                 name=row["flag"],
-                first=_parse_minor(row["first"]),
-                last=_parse_minor(row["last"]),
-                deprecated=_parse_minor(row["deprecated"]),
-                withdrawn=_parse_minor(row["withdrawn"]),
+                first=parse_cell(row["first"]),
+                last=parse_cell(row["last"]),
+                deprecated=parse_cell(row["deprecated"]),
+                withdrawn=parse_cell(row["withdrawn"]),
             )
     return table

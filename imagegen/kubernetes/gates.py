@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen.kubernetes.releases import load_releases
-from imagegen.model.version import Version, parse_version
+from imagegen.model.version import Version, parse_cell, parse_version
 
 _TABLE = Path(__file__).with_name("gates.csv")
 #: the components whose rows carry versions of their own
@@ -147,12 +147,6 @@ def all_rows() -> tuple[GateRow, ...]:
     return tuple(_read_table().values())
 
 
-def _parse_optional(text: str) -> Version | None:
-    if not text:
-        return None
-    return parse_version(text if text.count(".") == 2 else f"{text}.0")
-
-
 @functools.cache
 def _read_table() -> Mapping[tuple[str, str], GateRow]:
     table: dict[tuple[str, str], GateRow] = {}
@@ -162,13 +156,13 @@ def _read_table() -> Mapping[tuple[str, str], GateRow]:
                 component=raw["component"],
                 kind=raw["kind"],
                 item=raw["item"],
-                alpha=_parse_optional(raw["alpha"]),
-                introduced=_parse_optional(raw["introduced"]),
-                stable=_parse_optional(raw["stable"]),
-                changed=_parse_optional(raw["changed"]),
+                alpha=parse_cell(raw["alpha"]),
+                introduced=parse_cell(raw["introduced"]),
+                stable=parse_cell(raw["stable"]),
+                changed=parse_cell(raw["changed"]),
                 change=raw["change"],
-                deprecated=_parse_optional(raw["deprecated"]),
-                removed=_parse_optional(raw["removed"]),
+                deprecated=parse_cell(raw["deprecated"]),
+                removed=parse_cell(raw["removed"]),
                 replacement=raw["replacement"],
                 evidence=raw["evidence"],
                 confidence=raw["confidence"],

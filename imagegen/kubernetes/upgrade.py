@@ -70,7 +70,7 @@ def plan_upgrade(cluster: Cluster, target: Version) -> tuple[Step, ...]:
     for number in range(start.minor + (start.minor != target.minor), target.minor + 1):
         minor = f"{target.major}.{number}"
         version = target if number == target.minor else newest_patch(minor)
-        changes = tuple(_list_changes(minor, named)) if number > start.minor else ()
+        changes = tuple(_list_changes(before, version, named)) if number > start.minor else ()
         steps.append(Step(version=version, companions=_compare_companions(before, version), changes=changes))
         before = version
     return tuple(steps)
@@ -122,12 +122,14 @@ def _name_layout_items(cluster: Cluster) -> Iterator[tuple[tuple[str, str], str]
             yield (kubeadm.COMPONENT, api), "kubernetes.layout"
 
 
-def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Change]:
-    told = set()
+def _list_changes(before: Version, after: Version, named: dict[tuple[str, str], str]) -> Iterator[Change]:
+    """What happens in one step: of parts with versions of their own only what the user names."""
+    minor, told = after.minor_text, set()
+    old, new = load_gates(before), load_gates(after)
     for row in all_rows():
-        if row.component in OWN_VERSIONS:
+        if row.component in OWN_VERSIONS and (row.component, row.item) not in named:
             continue
-        for effect, says in _effects_of(row, minor):
+        for effect, says in _effects_of(row, old.version_of(row.component), new.version_of(row.component)):
             told.add((row.component, row.item))
             for component, path in _find_places(row, named):
                 yield Change(
@@ -145,12 +147,13 @@ def _list_changes(minor: str, named: dict[tuple[str, str], str]) -> Iterator[Cha
             yield from _list_quiet(minor, component, item, path)
 
 
-def _effects_of(row: GateRow, minor: str) -> Iterator[tuple[Effect, str]]:
-    if row.removed is not None and row.removed.minor_text == minor:
+def _effects_of(row: GateRow, before: Version, after: Version) -> Iterator[tuple[Effect, str]]:
+    """What the row tells of the versions above ``before`` and up to ``after``."""
+    if row.removed is not None and before < row.removed <= after:
         yield Effect.REMOVED, ""
-    elif row.deprecated is not None and row.deprecated.minor_text == minor:
+    elif row.deprecated is not None and before < row.deprecated <= after:
         yield Effect.DEPRECATED, ""
-    if row.changed is not None and row.changed.minor_text == minor:
+    if row.changed is not None and before < row.changed <= after:
         yield Effect.CHANGED, row.change
 
 

@@ -30,3 +30,10 @@ def parse_version(text: str) -> Version:
     if match is None:
         raise ValueError(f"wanted an exact version such as 1.36.4, got {text!r}")
     return Version(*(int(part) for part in match.groups()))
+
+
+def parse_cell(text: str) -> Version | None:
+    """Read a cell of a version table: nothing, ``1.36`` or ``1.36.4``; raises ValueError for the rest."""
+    if not text:
+        return None
+    return parse_version(text if text.count(".") == 2 else f"{text}.0")

@@ -46,6 +46,20 @@ def findings(folder: Path, minor: str, flags: str) -> list[Diagnostic]:
             "removed in 3.7; use --feature-gates=InitialCorruptCheck=true",
         ),
         (
+            "1.13",
+            "{etcd: {pre-vote: 'true'}}",
+            "IMG401",
+            r"etcd 3.2.\d+ has no flag --pre-vote",
+            "there from 3.4 on",
+        ),
+        (
+            "1.37",
+            "{etcd: {discovery: 'https://example.net/token'}}",
+            "IMG401",
+            r"etcd 3.7.\d+ has no flag --discovery",
+            "removed in 3.7; use --discovery-srv or the list of members",
+        ),
+        (
             "1.33",
             "{kube-apiserver: {tls-curve-preferences: X25519}}",
             "IMG401",

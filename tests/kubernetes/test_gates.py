@@ -31,6 +31,16 @@ COMPONENTS = {
 }
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 OLDEST = int(known_minors()[0].split(".")[1])
+#: how a row was found: nothing stands on somebody's memory
+CONFIDENCES = {
+    "PR",
+    "PR, note not local",
+    "documentation",
+    "program",
+    "release-note",
+    "release-note text (names the item)",
+    "source",
+}
 KINDS = {"admission", "api", "behaviour", "field", "flag", "gate", "label"}
 
 
@@ -39,7 +49,8 @@ def test_rows_use_the_known_words() -> None:
     assert {row.component for row in rows} == COMPONENTS
     assert {row.kind for row in rows} == KINDS
     assert all(row.item.startswith("--") for row in rows if row.kind == "flag")
-    assert all(row.evidence or row.confidence for row in rows)
+    assert [row.item for row in rows if not row.evidence or not row.confidence] == []
+    assert {row.confidence for row in rows} == CONFIDENCES
 
 
 def test_the_life_of_an_item_runs_forward() -> None:
@@ -136,6 +147,22 @@ def test_the_two_tables_of_flags_agree() -> None:
             if (born, row.deprecated, gone) != facts:
                 wrong.append((component, row.item, born, row.deprecated, gone, facts))
     assert wrong == []
+
+
+def test_rows_about_etcd_agree_with_the_list_of_its_flags() -> None:
+    """In etcd's own versions; what goes has a row that says so, what comes need not have one."""
+    rows = {
+        row.item.removeprefix("--"): row
+        for row in all_rows()
+        if row.component == "etcd" and row.kind == "flag"
+    }
+    for name, row in rows.items():
+        flag = find_flag("etcd", name)
+        assert flag is not None, name
+        assert flag.first == row.introduced, name
+        assert (flag.last and flag.last._replace(minor=flag.last.minor + 1)) == row.removed, name
+    ending = {name for name, field in config_fields("etcd").items() if field.last is not None}
+    assert ending <= set(rows)
 
 
 def test_every_row_about_a_flag_is_about_a_flag_of_that_program() -> None:

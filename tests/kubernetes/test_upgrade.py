@@ -8,7 +8,7 @@ import pytest
 
 from imagegen.errors import UsageError
 from imagegen.kubernetes.releases import known_minors, newest_patch
-from imagegen.kubernetes.upgrade import Change, Effect, plan_upgrade
+from imagegen.kubernetes.upgrade import Change, Effect, list_untouched, plan_upgrade
 from tests.kubernetes.clusters import make_cluster
 
 NEWEST = newest_patch(known_minors()[-1])
@@ -86,6 +86,42 @@ def test_only_what_the_user_names_has_a_place(tmp_path: Path) -> None:
         ("--network-plugin", Effect.REMOVED, "1.24"),
     }
     assert all(change.path.startswith("kubernetes.extra_args.") for change in found)
+
+
+def test_flags_of_etcd_go_with_its_releases(tmp_path: Path) -> None:
+    """In the minor of Kubernetes that brings the release of etcd in which they go."""
+    flags = (
+        "{etcd: {discovery: x, enable-v2: 'true', experimental-memory-mlock: 'true', heartbeat-interval: 5}}"
+    )
+    cluster, _ = make_cluster(tmp_path, "1.16", flags=flags)
+    steps = plan_upgrade(cluster, newest_patch("1.37"))
+    found = {
+        (change.item, change.effect, change.minor, change.path)
+        for step in steps
+        for change in step.changes
+        if change.component == "etcd"
+    }
+    place = "kubernetes.extra_args.etcd."
+    assert found == {
+        ("--enable-v2", Effect.CHANGED, "1.17", f"{place}enable-v2"),
+        ("--enable-v2", Effect.DEPRECATED, "1.22", f"{place}enable-v2"),
+        ("--enable-v2", Effect.REMOVED, "1.34", f"{place}enable-v2"),
+        ("--discovery", Effect.DEPRECATED, "1.34", f"{place}discovery"),
+        ("--discovery", Effect.REMOVED, "1.37", f"{place}discovery"),
+        (
+            "--experimental-memory-mlock",
+            Effect.DEPRECATED,
+            "1.34",
+            f"{place}experimental-memory-mlock",
+        ),
+        (
+            "--experimental-memory-mlock",
+            Effect.REMOVED,
+            "1.37",
+            f"{place}experimental-memory-mlock",
+        ),
+    }
+    assert list_untouched(cluster, steps) == (("etcd", "--heartbeat-interval"),)
 
 
 def test_an_older_version_is_no_upgrade(tmp_path: Path) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from imagegen.cli.main import main
 from imagegen.kubernetes.flags import find_flag
 from imagegen.kubernetes.releases import known_minors, newest_patch
 from imagegen.kubernetes.upgrade import Effect, list_untouched, plan_upgrade
-from imagegen.model.cluster import Cluster, Runtime
-from tests.kubernetes.clusters import make_cluster
+from imagegen.model.cluster import Cluster
+from imagegen.resources import find_resource
+from tests.plan.plans import read_cluster
 from tests.seeds.documents import NAMES, list_flags, read_document
 
 NEWEST = newest_patch(known_minors()[-1])
-DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+DAEMONS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 #: what became of flags that are renamed, inert or gone: seed, component, item, effect, minor
 FATES = (
@@ -76,20 +78,63 @@ STAYING = (
 )
 
 
-def make_seed(folder: Path, name: str) -> Cluster:
-    """A cluster of the seed's minor whose cluster file names every flag of the seed."""
+#: flags that only got another name: seed, component, flag, what it is called now
+RENAMED = (
+    ("s4", "kube-apiserver", "admission-control", "--enable-admission-plugins"),
+    ("s4", "kube-apiserver", "experimental-bootstrap-token-auth", "--enable-bootstrap-token-auth"),
+    ("s1", "kubelet", "experimental-bootstrap-kubeconfig", "--bootstrap-kubeconfig"),
+    ("s0", "kube-apiserver", "experimental-encryption-provider-config", "--encryption-provider-config"),
+    ("s0", "kube-controller-manager", "experimental-cluster-signing-duration", "--cluster-signing-duration"),
+)
+
+
+def write_seed(folder: Path, name: str) -> Path:
+    """The seed's own example, whose cluster file also names every flag that its source gives to a daemon."""
+    source = find_resource("examples", f"seed-{name}", "cluster.yaml").read_text("utf-8")
+    # as nodes, which keep what is quoted and what is not
+    document = yaml.compose(source)
+    (kubernetes,) = [value for key, value in document.value if key.value == "kubernetes"]
     flags: dict[str, dict[str, str]] = {}
     for (component, flag), value in list_flags(name).items():
         if component in DAEMONS:
             flags.setdefault(component, {})[flag] = value
-    minor = ".".join(str(read_document(name)["facts"]["kubernetes"]).split(".")[:2])
-    cluster, _ = make_cluster(folder, minor, flags=json.dumps(flags))
-    return replace(cluster, runtime=Runtime.DOCKER)
+    others = [(key, value) for key, value in kubernetes.value if key.value != "extra_args"]
+    kubernetes.value = [
+        *others,
+        (yaml.ScalarNode("tag:yaml.org,2002:str", "extra_args"), yaml.compose(json.dumps(flags))),
+    ]
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.serialize(document))
+    return path
 
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cluster]:
-    return {name: make_seed(tmp_path_factory.mktemp(name), name) for name in NAMES}
+    folder = tmp_path_factory.mktemp("seeds")
+    return {name: read_cluster(write_seed(folder, name)) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_way_begins_at_the_seeds_own_version(seeds: dict[str, Cluster], name: str) -> None:
+    minor = ".".join(str(read_document(name)["facts"]["kubernetes"]).split(".")[:2])
+    assert seeds[name].kubernetes.version.minor_text == minor
+    first = plan_upgrade(seeds[name], NEWEST)[0].version
+    assert first.minor == seeds[name].kubernetes.version.minor + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_verb_prints_every_flag_of_a_seed(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["upgrade-check", str(write_seed(tmp_path, name)), "--to", str(NEWEST)])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    stays = lines[-1].removeprefix("stays as it is: ").split(", ")
+    for component, flag in list_flags(name):
+        if component in DAEMONS:
+            told = [line for line in lines if line.startswith(f"  {component} --{flag} ")]
+            assert bool(told) != (f"{component} --{flag}" in stays), (component, flag)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,6 +165,18 @@ def test_what_becomes_of_it(seeds: dict[str, Cluster], fate: tuple[str, str, str
     ]
     if (component, item.removeprefix("--")) in list_flags(name):
         assert change.path == f"kubernetes.extra_args.{component}.{item.removeprefix('--')}"
+
+
+@pytest.mark.parametrize("renamed", RENAMED, ids=lambda renamed: f"{renamed[0]}-{renamed[2]}")
+def test_the_new_name_is_said_where_the_old_one_goes(
+    seeds: dict[str, Cluster], renamed: tuple[str, str, str, str]
+) -> None:
+    name, component, flag, successor = renamed
+    path = f"kubernetes.extra_args.{component}.{flag}"
+    changes = [change for step in plan_upgrade(seeds[name], NEWEST) for change in step.changes]
+    told = [change.instead for change in changes if change.path == path and change.item == f"--{flag}"]
+    assert told
+    assert all(successor in instead for instead in told)
 
 
 @pytest.mark.parametrize("stay", STAYING, ids=lambda stay: f"{stay[0]}-{stay[2]}")
