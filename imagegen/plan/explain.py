@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from imagegen.diagnostics import CODES, printable
 from imagegen.kubernetes.config_fields import config_fields
-from imagegen.kubernetes.flags import Flag, find_flag
-from imagegen.kubernetes.gates import COMPANIONS, GateRow, State, all_rows, find_rows, load_gates
+from imagegen.kubernetes.flags import Flag, every_flag, find_flag
+from imagegen.kubernetes.gates import COMPANIONS, GateRow, Gates, State, all_rows, find_rows, load_gates
 from imagegen.model.version import Version
 from imagegen.plan.items import File, Item, Port, Ref, Unit
 from imagegen.plan.merge import name_item
@@ -19,6 +19,9 @@ from imagegen.plan.plan import Plan
 _UNIT_FOLDER = "/etc/systemd/system/"
 _MANY = 12
 _CONFIGURATIONS = ("/etc/kubernetes/", "/etc/etcd/", "/etc/containerd/", "/etc/cni/")
+_ALWAYS = "before every version that imagegen renders"
+#: a file of objects, for the API or for a daemon
+_OBJECT = re.compile(r"^apiVersion: ", re.MULTILINE)
 _DAEMONS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 
@@ -53,17 +56,21 @@ def explain_path(plan: Plan, wanted: str) -> tuple[Explanation, ...]:
     When nothing is: the places where a unit passes that flag or a configuration file sets that field.
     One explanation for each different item; nodes that have the same are listed together.
     """
-    places: dict[Item, list[str]] = {}
-    uses: dict[Item, list[str]] = {}
-    setting = _match_setting(wanted)
-    for item, nodes in _iter_items(plan):
-        if is_called(item, wanted):
-            places.setdefault(item, []).extend(nodes)
-        elif not places and setting.search(_read_settings(item)):
-            uses.setdefault(item, []).extend(nodes)
+    places = _find_items(plan, lambda item: is_called(item, wanted))
     if places:
         return tuple(_explain_settings(item, names, plan) for item, names in places.items())
+    setting = _match_setting(wanted)
+    uses = _find_items(plan, lambda item: setting.search(_read_settings(item)) is not None)
     return tuple(_explain_use(item, names, setting) for item, names in uses.items())
+
+
+def _find_items(plan: Plan, is_meant: Callable[[Item], bool]) -> dict[Item, list[str]]:
+    """Each different item that is meant, with the nodes that have it."""
+    found: dict[Item, list[str]] = {}
+    for item, nodes in _iter_items(plan):
+        if is_meant(item):
+            found.setdefault(item, []).extend(nodes)
+    return found
 
 
 def _iter_items(plan: Plan) -> Iterator[tuple[Item, list[str]]]:
@@ -106,20 +113,29 @@ def _explain_settings(item: Item, nodes: list[str], plan: Plan) -> Explanation:
     whole, text = _explain_item(item, nodes), _read_settings(item)
     facts = list(whole.facts)
     gates = load_gates(plan.cluster.kubernetes.version)
-    for component in _name_daemons(item) if text else ():
+    daemons = _name_daemons(item) if text else ()
+    for component in daemons:
         for name in plan.cluster.kubernetes.extra_args_of(component):
             if _passes_flag(component, name, text) or _has_field(component, name, text):
                 path = f"kubernetes.extra_args.{component}.{name}"
                 facts.append(("input", f"{plan.cluster.span_of(path) or plan.cluster.name}: {path}"))
-        facts += [
-            ("gate", f"{component} {row.item}: {life}")
-            for row in all_rows()
-            if row.component in {component, "all"}
-            and row.state_in(gates.version_of(row.component)) not in (State.REMOVED, State.NOT_YET)
-            and (life := _tell_life(row))
-            and _names_row(text, row)
-        ]
+        facts += _list_gates(component, text, gates)
+    for component in _name_readers(item, daemons) if _OBJECT.search(text) else ():
+        facts += _list_gates(component, text, gates, with_flags=False)
     return Explanation(title=whole.title, facts=tuple(facts))
+
+
+def _list_gates(
+    component: str, text: str, gates: Gates, *, with_flags: bool = True
+) -> Iterator[tuple[str, str]]:
+    """The rows of a component that a text asks for, each as a fact."""
+    for row in all_rows():
+        if row.component not in {component, "all"} or (row.kind == "flag" and not with_flags):
+            continue
+        if row.state_in(gates.version_of(row.component)) in (State.REMOVED, State.NOT_YET):
+            continue
+        if (life := _tell_life(row)) and _names_row(text, row):
+            yield "gate", f"{component} {row.item}: {life}"
 
 
 def _name_daemons(item: Item) -> tuple[str, ...]:
@@ -130,6 +146,12 @@ def _name_daemons(item: Item) -> tuple[str, ...]:
     folder = "containerd" if item.identity[1].startswith("/etc/containerd/") else ""
     known = (*_DAEMONS, "containerd")
     return tuple(daemon for daemon in known if daemon in (folder, name.partition(".")[0]))
+
+
+def _name_readers(item: Item, daemons: tuple[str, ...]) -> tuple[str, ...]:
+    """Who reads the objects in a file: the API, the API server at its start, the add-on itself."""
+    addon = item.identity[1].rpartition("/")[2].partition("-")[2].removesuffix(".yaml")
+    return ("cluster", *(() if daemons else ("kube-apiserver",)), *((addon,) if addon in COMPANIONS else ()))
 
 
 def _passes_flag(component: str, name: str, text: str) -> bool:
@@ -153,14 +175,21 @@ def _names_row(text: str, row: GateRow) -> bool:
         case "flag":
             return _passes_flag(row.component, name, text)
         case "field":
-            pattern = rf"^[ -]*{re.escape(name.rpartition('.')[2])}:" + (
-                f" {re.escape(value)}$" * bool(value)
-            )
+            kind, *keys = name.split(".")
+            if kind != "Pod" and not re.search(rf"^kind: {kind}$", text, re.MULTILINE):
+                return False
+            # the keys in their order; how deep each stands is not looked at
+            pattern = r"(?s:.*)".join(rf"^[ -]*{re.escape(key)}:" for key in keys)
+            pattern += f" {re.escape(value)}$" * bool(value)
+        case "label":
+            pattern = rf"^ *{re.escape(row.item)}:"
         case "api" if row.component == "containerd":
             pattern = f"^{value.replace(' ', ' = ')}$"
         case "api":
-            kind = rf"\nkind: {re.escape(value)}$" if value else ""
-            pattern = rf"^apiVersion: (?:\S+/)?{re.escape(name)}{kind}"
+            kind = rf"\nkind: {re.escape(value)}" if value else ""
+            pattern = rf"^apiVersion: (?:\S+/)?{re.escape(name)}{kind}$"
+        case "behaviour" if row.component in COMPANIONS:
+            pattern = rf"(?<![\w-]){re.escape(row.item.rpartition(' ')[2])}(?![\w-])"
         case _:
             return False
     return re.search(pattern, text, re.MULTILINE) is not None
@@ -221,7 +250,8 @@ def explain_flag(
     rows = find_rows(bare) or find_rows(f"--{bare.lstrip('-')}")
     if not rows:
         folded = bare.lstrip("-").lower()
-        rows = tuple(row for row in all_rows() if row.item.lstrip("-").lower() == folded)
+        # a kind may be named by its group and version alone
+        rows = tuple(row for row in all_rows() if folded in _spell(row.item))
     found = [
         _explain_row(row, version) for row in rows if component is None or row.component in {component, "all"}
     ]
@@ -232,15 +262,25 @@ def explain_flag(
     return tuple(found)
 
 
+def _spell(item: str) -> tuple[str, str]:
+    """An item, and its first word, as people may write them."""
+    bare = item.lstrip("-").lower()
+    return bare, bare.partition(" ")[0]
+
+
+def list_flag_names(component: str = "") -> tuple[str, ...]:
+    """Every flag that a daemon has in some version, with dashes; without a name those of all daemons."""
+    daemons = [daemon for daemon in _DAEMONS if component in ("", daemon)]
+    return tuple({f"--{name}": None for daemon in daemons for name in every_flag(daemon)})
+
+
 def _list_quiet_flags(name: str, daemons: list[str], version: Version | None) -> Iterator[Explanation]:
     """Flags of which the version table tells no story, because nothing ever happened to them."""
     for daemon in daemons:
         flag = find_flag(daemon, name)
         if flag is None:
             continue
-        facts = [
-            ("since", flag.first.minor_text if flag.first else "before every version that imagegen renders")
-        ]
+        facts = [("since", flag.first.minor_text if flag.first else _ALWAYS)]
         if flag.deprecated is not None:
             facts.append(("deprecated in", flag.deprecated.minor_text))
         if flag.withdrawn is not None:
@@ -248,8 +288,20 @@ def _list_quiet_flags(name: str, daemons: list[str], version: Version | None) ->
         if flag.last is not None:
             facts.append(("last in", flag.last.minor_text))
         if version is not None:
-            facts.insert(0, (f"in {version}", _state_flag(flag, version)))
+            facts.insert(
+                0, (_name_version(daemon, version), _state_flag(flag, _own_version(daemon, version)))
+            )
         yield Explanation(title=f"{daemon} --{name} (flag)", facts=tuple(facts))
+
+
+def _own_version(component: str, version: Version) -> Version:
+    return load_gates(version).version_of(component)
+
+
+def _name_version(component: str, version: Version) -> str:
+    """``in 1.36.4``, or of a part with versions of its own ``in etcd 3.6.16``."""
+    own = _own_version(component, version)
+    return f"in {component} {own}" if component in COMPANIONS else f"in {version}"
 
 
 def _state_flag(flag: Flag, version: Version) -> str:
@@ -260,6 +312,8 @@ def _state_flag(flag: Flag, version: Version) -> str:
 
 def _explain_row(row: GateRow, version: Version | None) -> Explanation:
     facts: list[tuple[str, str]] = []
+    if row.kind == "flag" and row.introduced is None and row.alpha is None:
+        facts.append(("since", _ALWAYS))
     for label, since in (
         ("alpha since", row.alpha),
         ("since", row.introduced),
@@ -277,7 +331,8 @@ def _explain_row(row: GateRow, version: Version | None) -> Explanation:
         facts.append(("note", row.note))
     if row.evidence:
         facts.append(("evidence", row.evidence))
-    if version is not None and row.component not in COMPANIONS:
-        facts.insert(0, (f"in {version}", row.state_in(version).value))
+    if version is not None:
+        state = row.state_in(_own_version(row.component, version))
+        facts.insert(0, (_name_version(row.component, version), state.value))
     owner = "all components" if row.component == "all" else row.component
     return Explanation(title=f"{owner} {row.item} ({row.kind})", facts=tuple(facts))

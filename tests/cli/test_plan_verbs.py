@@ -109,6 +109,23 @@ class TestExplain:
         assert "removed in" in imagegen("explain", "--allow-privileged").out
         assert "in 1.36" in imagegen("explain", "--allow-privileged", quickstart).out
 
+    def test_a_flag_is_looked_up_in_the_table_alone(self, imagegen: Imagegen, quickstart: Path) -> None:
+        alone = imagegen("explain", "--flag", "kubelet/--network-plugin").out
+        assert alone.splitlines()[0] == "kubelet --network-plugin (flag)"
+        assert [
+            label for label in ("since ", "removed in", "instead", "evidence") if label not in alone
+        ] == []
+        told = imagegen("explain", "--flag", "kubelet/--config", quickstart).out
+        assert "in 1.36" in told
+        assert "unit kubelet.service" not in told
+        assert "unit kubelet.service" in imagegen("explain", "--config", quickstart).out
+
+    @pytest.mark.parametrize("words", [["--flag", "kubelet/--network-plugn"], ["--network-plugn"]])
+    def test_a_misspelt_flag_gets_a_suggestion(self, words: list[str], imagegen: Imagegen) -> None:
+        done = imagegen("explain", *words)
+        assert done.code == 2
+        assert "did you mean --network-plugin" in done.err
+
     @pytest.mark.parametrize("word", ["IMG999", "/etc/nothing", "--no-such-flag"])
     def test_what_is_not_known(self, word: str, imagegen: Imagegen, quickstart: Path) -> None:
         for words in ([word], [word, quickstart]):

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from imagegen.errors import UsageError
+from imagegen.kubernetes.releases import load_releases, newest_patch
 from imagegen.model.version import Version
 from imagegen.plan.explain import explain_code, explain_flag, explain_path
+from imagegen.plan.items import File
 from imagegen.plan.outline import iter_plan_text
+from imagegen.resources import find_resource
 from tests.plan.plans import make_plan, write_cluster
 
 
@@ -169,12 +172,69 @@ def test_a_file_of_a_daemon_names_its_inputs_and_gates(tmp_path: Path, layout: s
         ("/etc/containerd/config.toml", "containerd config version 4: since 2.3"),
         ("kube-scheduler.service", "kube-scheduler --authentication-kubeconfig: since 1.13"),
         ("kube-controller-manager", "kube-controller-manager --cluster-signing-duration: since 1.19"),
+        ("/etc/kubernetes/audit-policy.yaml", "kube-apiserver audit.k8s.io/v1 Policy: since 1.12"),
+        (
+            "/etc/kubernetes/encryption.yaml",
+            "kube-apiserver EncryptionConfiguration.resources.providers.secretbox",
+        ),
+        (
+            "/etc/kubernetes/first-boot/10-bootstrap.yaml",
+            "kube-apiserver rbac.authorization.k8s.io/v1: since 1.8",
+        ),
+        ("/etc/kubernetes/addons/20-coredns.yaml", "cluster PodDisruptionBudget.maxUnavailable: since 1.7"),
+        ("/etc/kubernetes/addons/20-coredns.yaml", "cluster kubernetes.io/os: since 1.14"),
+        ("/etc/kubernetes/addons/20-coredns.yaml", "coredns plugin ready: since 1.5"),
     ],
 )
 def test_gates_of_other_daemons(tmp_path: Path, path: str, gate: str) -> None:
     facts = [fact for found in explain_path(make_plan(write_cluster(tmp_path)), path) for fact in found.facts]
     assert any(label == "gate" and value.startswith(gate) for label, value in facts), facts
     assert not [value for label, value in facts if label == "gate" and "removed in 1.1" in value]
+
+
+def test_gates_are_about_what_stands_in_the_file(tmp_path: Path) -> None:
+    """A ConfigMap's words are no flags, and a field counts below its own parent only."""
+    (found,) = explain_path(make_plan(write_cluster(tmp_path)), "/etc/kubernetes/addons/20-coredns.yaml")
+    gates = [value for label, value in found.facts if label == "gate"]
+    assert not [gate for gate in gates if "--" in gate or "hostPath" in gate or "v1beta1" in gate]
+
+
+def test_a_part_with_versions_of_its_own_is_asked_in_its_own_version() -> None:
+    (pre_vote,) = explain_flag("etcd/--pre-vote", version=Version(1, 13, 12))
+    assert pre_vote.facts == (("in etcd 3.2.32", "not available"), ("since", "3.4"))
+    (discovery,) = explain_flag("etcd/--discovery", version=newest_patch("1.37"))
+    assert (
+        dict(discovery.facts)[f"in etcd {load_releases(newest_patch('1.37')).version('etcd')}"] == "removed"
+    )
+
+
+def test_a_kind_may_be_named_by_its_api_alone() -> None:
+    assert [found.title for found in explain_flag("audit.k8s.io/v1")] == [
+        "kube-apiserver audit.k8s.io/v1 Policy (api)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["quickstart", *(f"seed-s{number}" for number in range(5)), "seed-s2-today"])
+def test_everything_of_every_example_is_explained(name: str) -> None:
+    """Whatever the plan holds is found by its own name, with who asked for it, why and on which nodes."""
+    plan = make_plan(Path(str(find_resource("examples", name, "cluster.yaml"))))
+    role_items = [item for role_plan in plan.role_plans for item in role_plan.items]
+    items = [*role_items, *(item for node_plan in plan.node_plans() for item in node_plan.items)]
+    paths = {item.identity[1] for item in items if isinstance(item, File)}
+    assert {"/etc/hosts", "/etc/imagegen/node.env"} <= paths
+    told = set()
+    for word in {item.identity[1] for item in items}:
+        found = explain_path(plan, word)
+        assert found, word
+        for explanation in found:
+            labels = [label for label, _ in explanation.facts]
+            assert {"what", "why", "from", "when", "on"} <= set(labels), (word, explanation.render_text())
+            told |= {word} if "gate" in labels else set()
+    objects = {
+        path for path in paths if path.startswith(("/etc/kubernetes/addons/", "/etc/kubernetes/manifests/"))
+    }
+    read = {path for path in paths if path.startswith("/etc/kubernetes/") and path.endswith("policy.yaml")}
+    assert objects | read <= told
 
 
 def test_a_flag_is_found_in_the_pairs_of_kubeadm(tmp_path: Path) -> None:
