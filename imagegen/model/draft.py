@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from imagegen.diagnostics import Report, Span, register_code
 from imagegen.model.document import ClusterFile, NodeEntry
 from imagegen.model.findings import Location, add_finding, find_node, model_location, path_text, place_of
-from imagegen.model.scalars import WRONG_TYPE, describe
+from imagegen.model.refusals import WRONG_TYPE, describe
 from imagegen.source import MappingNode, PlainText, SequenceNode, YamlNode, to_data
 from imagegen.yamltree import LIMIT
 

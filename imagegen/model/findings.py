@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from imagegen.diagnostics import Report, Span, register_code
-from imagegen.model.scalars import BAD_VALUE, WRONG_TYPE, describe
+from imagegen.model.refusals import BAD_VALUE, WRONG_TYPE, describe
 from imagegen.source import MappingNode, SequenceNode, YamlNode, shorten
 
 UNKNOWN_KEY = register_code(

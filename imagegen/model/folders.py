@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagegen.diagnostics import Report, register_code
 from imagegen.model.draft import Draft
-from imagegen.model.scalars import closest, show
+from imagegen.model.refusals import closest, show
 
 BAD_FOLDER = register_code(
     "IMG150",

@@ -7,8 +7,8 @@ import binascii
 import re
 
 from imagegen.diagnostics import Severity, register_code
+from imagegen.model.refusals import show
 from imagegen.model.review import Review
-from imagegen.model.scalars import show
 
 BAD_USER = register_code(
     "IMG140",

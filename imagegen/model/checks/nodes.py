@@ -5,8 +5,8 @@ from __future__ import annotations
 from imagegen.diagnostics import register_code
 from imagegen.model.checks.network import is_edge
 from imagegen.model.cluster import Node, Role
+from imagegen.model.refusals import BAD_NAME
 from imagegen.model.review import Review
-from imagegen.model.scalars import BAD_NAME
 
 DUPLICATE_NAME = register_code(
     "IMG110",
