@@ -16,6 +16,8 @@ from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
     cluster_role_binding,
+    core,
+    daemon_set,
     metadata,
     rule,
     service_account,
@@ -75,19 +77,14 @@ def calico(
     """Every object of the add-on. ``nftables`` says that kube-proxy programs nftables, and so does Calico."""
     return (
         *_definitions(gates),
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-        },
+        core("ServiceAccount", metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR)),
         cluster_role(_NAME, _rules()),
         cluster_role_binding(_NAME, _NAME, service_account(_NAME, NAMESPACE)),
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata(_CONFIG, namespace=NAMESPACE, labels=_SELECTOR),
-            "data": {"cni_network_config": cni_template()},
-        },
+        core(
+            "ConfigMap",
+            metadata(_CONFIG, namespace=NAMESPACE, labels=_SELECTOR),
+            data={"cni_network_config": cni_template()},
+        ),
         _daemon_set(node_image, cni_image, pods, gates, nftables=nftables),
     )
 
@@ -161,32 +158,21 @@ def _rules() -> list[Manifest]:
 def _daemon_set(
     node_image: str, cni_image: str, pods: IPv4Network, gates: Gates, *, nftables: bool
 ) -> Manifest:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-        "spec": {
-            "selector": {"matchLabels": dict(_SELECTOR)},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
-            "template": {
-                "metadata": {"labels": MANAGED_BY | _SELECTOR},
-                "spec": {
-                    "serviceAccountName": _NAME,
-                    "priorityClassName": "system-node-critical",
-                    "hostNetwork": True,
-                    "terminationGracePeriodSeconds": 0,
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "tolerations": [{"operator": "Exists"}],
-                    "initContainers": [_installer(cni_image, gates)],
-                    "containers": [_container(node_image, pods, nftables=nftables)],
-                    "volumes": [
-                        {"name": name, "hostPath": {"path": path, "type": kind}}
-                        for name, path, kind in _VOLUMES
-                    ],
-                },
-            },
-        },
+    pod = {
+        "serviceAccountName": _NAME,
+        "priorityClassName": "system-node-critical",
+        "hostNetwork": True,
+        "terminationGracePeriodSeconds": 0,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "initContainers": [_installer(cni_image, gates)],
+        "containers": [_container(node_image, pods, nftables=nftables)],
+        "volumes": [
+            {"name": name, "hostPath": {"path": path, "type": kind}} for name, path, kind in _VOLUMES
+        ],
     }
+    head = metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR)
+    return daemon_set(head, _SELECTOR, pod, labels=MANAGED_BY | _SELECTOR)
 
 
 _VOLUMES = (

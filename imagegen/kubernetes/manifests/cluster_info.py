@@ -5,7 +5,11 @@ clients find the cluster.
 from __future__ import annotations
 
 from imagegen.emit import emit_yaml
-from imagegen.kubernetes.manifests.objects import Manifest, metadata
+from imagegen.kubernetes.manifests.objects import (
+    Manifest,
+    core,
+    metadata,
+)
 
 #: Stands for the base64 of the cluster CA until the bytes are known.
 CA_MARK = "@cluster-ca@"
@@ -28,9 +32,8 @@ def cluster_info(endpoint_url: str) -> Manifest:
         "preferences": {},
         "users": [],
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata("cluster-info", namespace="kube-public"),
-        "data": {"kubeconfig": emit_yaml(kubeconfig)},
-    }
+    return core(
+        "ConfigMap",
+        metadata("cluster-info", namespace="kube-public"),
+        data={"kubeconfig": emit_yaml(kubeconfig)},
+    )

@@ -9,6 +9,8 @@ from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
     cluster_role_binding,
+    core,
+    deployment,
     metadata,
     rule,
     service_account,
@@ -28,11 +30,7 @@ def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Ma
     without an answer. Names and labels are those of kubeadm's CoreDNS, which other tools look for.
     """
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
-        },
+        core("ServiceAccount", metadata(_NAME, namespace=NAMESPACE, labels=_LABELS)),
         cluster_role(
             "system:coredns",
             [
@@ -41,12 +39,11 @@ def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Ma
             ],
         ),
         cluster_role_binding("system:coredns", "system:coredns", service_account(_NAME, NAMESPACE)),
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
-            "data": {"Corefile": corefile(domain, gates)},
-        },
+        core(
+            "ConfigMap",
+            metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
+            data={"Corefile": corefile(domain, gates)},
+        ),
         _deployment(image, gates),
         {
             "apiVersion": gates.choose("cluster", "policy/v1", "policy/v1beta1"),
@@ -90,15 +87,14 @@ def corefile(domain: str, gates: Gates) -> str:
 
 
 def _service(dns: IPv4Address) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(
+    return core(
+        "Service",
+        metadata(
             "kube-dns",
             namespace=NAMESPACE,
             labels=_LABELS | {"kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
         ),
-        "spec": {
+        spec={
             "clusterIP": str(dns),
             "selector": _SELECTOR,
             "ports": [
@@ -107,7 +103,7 @@ def _service(dns: IPv4Address) -> Manifest:
                 {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": "metrics"},
             ],
         },
-    }
+    )
 
 
 def _deployment(image: str, gates: Gates) -> Manifest:
@@ -118,40 +114,27 @@ def _deployment(image: str, gates: Gates) -> Manifest:
             "topologyKey": "kubernetes.io/hostname",
         },
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_LABELS),
-        "spec": {
-            "replicas": 2,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
-            "selector": {"matchLabels": _SELECTOR},
-            "template": {
-                "metadata": {"labels": dict(_LABELS)},
-                "spec": {
-                    "serviceAccountName": _NAME,
-                    "priorityClassName": "system-cluster-critical",
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "tolerations": [
-                        {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
-                        {"key": "CriticalAddonsOnly", "operator": "Exists"},
-                    ],
-                    "affinity": {
-                        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [spread]}
-                    },
-                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-                    "dnsPolicy": "Default",
-                    "containers": [_container(image, gates)],
-                    "volumes": [
-                        {
-                            "name": "config",
-                            "configMap": {"name": _NAME, "items": [{"key": "Corefile", "path": "Corefile"}]},
-                        }
-                    ],
-                },
-            },
-        },
+    pod = {
+        "serviceAccountName": _NAME,
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [
+            {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
+            {"key": "CriticalAddonsOnly", "operator": "Exists"},
+        ],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [spread]}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "dnsPolicy": "Default",
+        "containers": [_container(image, gates)],
+        "volumes": [
+            {
+                "name": "config",
+                "configMap": {"name": _NAME, "items": [{"key": "Corefile", "path": "Corefile"}]},
+            }
+        ],
     }
+    head = metadata(_NAME, namespace=NAMESPACE, labels=_LABELS)
+    return deployment(head, _SELECTOR, pod, replicas=2, update={"maxUnavailable": 1}, labels=_LABELS)
 
 
 def _container(image: str, gates: Gates) -> Manifest:

@@ -12,6 +12,8 @@ from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
     cluster_role_binding,
+    core,
+    daemon_set,
     metadata,
     rule,
     service_account,
@@ -38,21 +40,14 @@ def flannel(image: str, pods: IPv4Network, gates: Gates, *, nftables: bool) -> t
     them. ``nftables`` says which of the two the daemon programs; it should be what kube-proxy uses.
     """
     namespace = find_namespace(gates)
-    own: Manifest = {
-        "apiVersion": "v1",
-        "kind": "Namespace",
+    own: Manifest = core(
+        "Namespace",
         # The daemon uses the host's network and host paths, which only "privileged" admits.
-        "metadata": metadata(
-            namespace, labels={"pod-security.kubernetes.io/enforce": "privileged", "k8s-app": _NAME}
-        ),
-    }
+        metadata(namespace, labels={"pod-security.kubernetes.io/enforce": "privileged", "k8s-app": _NAME}),
+    )
     return (
         *([own] if namespace == _NAMESPACE else []),
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
-        },
+        core("ServiceAccount", metadata(_NAME, namespace=namespace, labels=_SELECTOR)),
         cluster_role(
             _NAME,
             [
@@ -62,12 +57,11 @@ def flannel(image: str, pods: IPv4Network, gates: Gates, *, nftables: bool) -> t
             ],
         ),
         cluster_role_binding(_NAME, _NAME, service_account(_NAME, namespace)),
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
-            "data": {"net-conf.json": net_conf(pods, nftables=nftables)},
-        },
+        core(
+            "ConfigMap",
+            metadata(_NAME, namespace=namespace, labels=_SELECTOR),
+            data={"net-conf.json": net_conf(pods, nftables=nftables)},
+        ),
         _daemon_set(image, namespace),
     )
 
@@ -86,35 +80,24 @@ def net_conf(pods: IPv4Network, *, nftables: bool) -> str:
 
 
 def _daemon_set(image: str, namespace: str) -> Manifest:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": metadata(_NAME, namespace=namespace, labels=_SELECTOR),
-        "spec": {
-            "selector": {"matchLabels": dict(_SELECTOR)},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
-            "template": {
-                "metadata": {"labels": dict(_SELECTOR)},
-                "spec": {
-                    "serviceAccountName": _NAME,
-                    "priorityClassName": "system-node-critical",
-                    "hostNetwork": True,
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "tolerations": [{"operator": "Exists"}],
-                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [_container(image)],
-                    "volumes": [
-                        {"name": "run", "hostPath": {"path": "/run/flannel", "type": "DirectoryOrCreate"}},
-                        {
-                            "name": "xtables-lock",
-                            "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"},
-                        },
-                        {"name": "config", "configMap": {"name": _NAME}},
-                    ],
-                },
+    pod = {
+        "serviceAccountName": _NAME,
+        "priorityClassName": "system-node-critical",
+        "hostNetwork": True,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(image)],
+        "volumes": [
+            {"name": "run", "hostPath": {"path": "/run/flannel", "type": "DirectoryOrCreate"}},
+            {
+                "name": "xtables-lock",
+                "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"},
             },
-        },
+            {"name": "config", "configMap": {"name": _NAME}},
+        ],
     }
+    return daemon_set(metadata(_NAME, namespace=namespace, labels=_SELECTOR), _SELECTOR, pod)
 
 
 def _container(image: str) -> Manifest:

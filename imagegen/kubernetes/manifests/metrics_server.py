@@ -11,6 +11,8 @@ from imagegen.kubernetes.manifests.objects import (
     Manifest,
     cluster_role,
     cluster_role_binding,
+    core,
+    deployment,
     metadata,
     role_binding,
     rule,
@@ -36,11 +38,7 @@ def metrics_server(image: str, gates: Gates) -> tuple[Manifest, ...]:
     account = service_account(_NAME, NAMESPACE)
     stats = "nodes/metrics" if gates.has(_NAME, "kubelet endpoint /metrics/resource") else "nodes/stats"
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-        },
+        core("ServiceAccount", metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR)),
         cluster_role(
             "system:metrics-server",
             [rule([""], [stats], ["get"]), rule([""], ["nodes", "pods"], ["get", "list", "watch"])],
@@ -63,15 +61,14 @@ def metrics_server(image: str, gates: Gates) -> tuple[Manifest, ...]:
                 },
             ),
         },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-            "spec": {
+        core(
+            "Service",
+            metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            spec={
                 "selector": _SELECTOR,
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": "https"}],
             },
-        },
+        ),
         _deployment(image, gates),
     )
 
@@ -79,13 +76,12 @@ def metrics_server(image: str, gates: Gates) -> tuple[Manifest, ...]:
 def metrics_server_trust() -> tuple[Manifest, ...]:
     """The server's key pair as a Secret, and the API that it serves, judged by the cluster CA."""
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": metadata(_SECRET, namespace=NAMESPACE, labels=_SELECTOR),
-            "type": "kubernetes.io/tls",
-            "data": {"tls.crt": CERTIFICATE_MARK, "tls.key": KEY_MARK},
-        },
+        core(
+            "Secret",
+            metadata(_SECRET, namespace=NAMESPACE, labels=_SELECTOR),
+            type="kubernetes.io/tls",
+            data={"tls.crt": CERTIFICATE_MARK, "tls.key": KEY_MARK},
+        ),
         {
             "apiVersion": "apiregistration.k8s.io/v1",
             "kind": "APIService",
@@ -119,33 +115,23 @@ def metrics_server_arguments(gates: Gates) -> list[str]:
 
 
 def _deployment(image: str, gates: Gates) -> Manifest:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-        "spec": {
-            "replicas": 1,
-            # the port belongs to the node: the old pod goes first
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-            "selector": {"matchLabels": dict(_SELECTOR)},
-            "template": {
-                "metadata": {"labels": dict(_SELECTOR)},
-                "spec": {
-                    "serviceAccountName": _NAME,
-                    "priorityClassName": "system-cluster-critical",
-                    "hostNetwork": True,
-                    "dnsPolicy": "Default",
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 65532},
-                    "containers": [_container(image, gates)],
-                    "volumes": [
-                        {"name": "tmp", "emptyDir": {}},
-                        {"name": "tls", "secret": {"secretName": _SECRET, "defaultMode": 0o440}},
-                    ],
-                },
-            },
-        },
+    pod = {
+        "serviceAccountName": _NAME,
+        "priorityClassName": "system-cluster-critical",
+        "hostNetwork": True,
+        "dnsPolicy": "Default",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 65532},
+        "containers": [_container(image, gates)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "tls", "secret": {"secretName": _SECRET, "defaultMode": 0o440}},
+        ],
     }
+    # the port belongs to the node: the old pod goes first
+    update = {"maxSurge": 0, "maxUnavailable": 1}
+    head = metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR)
+    return deployment(head, _SELECTOR, pod, replicas=1, update=update)
 
 
 def _container(image: str, gates: Gates) -> Manifest:

@@ -21,6 +21,44 @@ def metadata(name: str, *, namespace: str | None = None, labels: Mapping[str, st
     return out | {"labels": MANAGED_BY | dict(labels or {})}
 
 
+def core(kind: str, head: Manifest, **body: object) -> Manifest:
+    """An object of the API ``v1``; ``head`` is its metadata."""
+    return {"apiVersion": "v1", "kind": kind, "metadata": head, **body}
+
+
+def deployment(
+    head: Manifest,
+    selector: Mapping[str, str],
+    pod: Manifest,
+    *,
+    replicas: int,
+    update: Mapping[str, int] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Pods like ``pod``, a spec. ``update`` says how many may be missing or too many; ``labels`` are those of
+    the pods where they have more than the selector wants.
+    """
+    strategy = {} if update is None else {"strategy": {"type": "RollingUpdate", "rollingUpdate": update}}
+    spec = {"replicas": replicas, **strategy, "selector": {"matchLabels": dict(selector)}}
+    return _workload("Deployment", head, spec, pod, labels or selector)
+
+
+def daemon_set(
+    head: Manifest, selector: Mapping[str, str], pod: Manifest, *, labels: Mapping[str, str] | None = None
+) -> Manifest:
+    """One pod like ``pod``, a spec, on every node, updated one after the other."""
+    update = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    spec = {"selector": {"matchLabels": dict(selector)}, "updateStrategy": update}
+    return _workload("DaemonSet", head, spec, pod, labels or selector)
+
+
+def _workload(
+    kind: str, head: Manifest, spec: Manifest, pod: Manifest, labels: Mapping[str, str]
+) -> Manifest:
+    template = {"metadata": {"labels": dict(labels)}, "spec": pod}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": head, "spec": {**spec, "template": template}}
+
+
 def group(name: str) -> Manifest:
     """A Group as a subject of a binding."""
     return {"kind": "Group", "name": name, "apiGroup": _RBAC}

@@ -6,7 +6,12 @@ It is made of CoreDNS, whose image is on every node already, so it needs no regi
 
 from __future__ import annotations
 
-from imagegen.kubernetes.manifests.objects import Manifest, metadata
+from imagegen.kubernetes.manifests.objects import (
+    Manifest,
+    core,
+    deployment,
+    metadata,
+)
 
 NAMESPACE = "sample"
 _NAME = "sample"
@@ -18,19 +23,17 @@ _COREFILE = f".:{_DNS_PORT} {{\n    errors\n    health\n    log\n    whoami\n}}\
 def sample(image: str) -> tuple[Manifest, ...]:
     """Every object. ``image`` is CoreDNS."""
     return (
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata(NAMESPACE)},
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-            "data": {"Corefile": _COREFILE},
-        },
+        core("Namespace", metadata(NAMESPACE)),
+        core(
+            "ConfigMap",
+            metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            data={"Corefile": _COREFILE},
+        ),
         _deployment(image),
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-            "spec": {
+        core(
+            "Service",
+            metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
+            spec={
                 "type": "NodePort",
                 "selector": _SELECTOR,
                 "ports": [
@@ -38,30 +41,19 @@ def sample(image: str) -> tuple[Manifest, ...]:
                     {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns"},
                 ],
             },
-        },
+        ),
     )
 
 
 def _deployment(image: str) -> Manifest:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR),
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": dict(_SELECTOR)},
-            "template": {
-                "metadata": {"labels": dict(_SELECTOR)},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [_container(image)],
-                    "volumes": [{"name": "config", "configMap": {"name": _NAME}}],
-                },
-            },
-        },
+    pod = {
+        "automountServiceAccountToken": False,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(image)],
+        "volumes": [{"name": "config", "configMap": {"name": _NAME}}],
     }
+    return deployment(metadata(_NAME, namespace=NAMESPACE, labels=_SELECTOR), _SELECTOR, pod, replicas=2)
 
 
 def _container(image: str) -> Manifest:
