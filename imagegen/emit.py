@@ -1,4 +1,4 @@
-"""Structured text out: YAML, JSON, systemd units, sysctl.d, environment files. Escapes; never interprets."""
+"""Structured text out: YAML, JSON, units, sysctl.d, environment files, tables. Escapes; never interprets."""
 
 from __future__ import annotations
 
@@ -98,3 +98,13 @@ def emit_command(program: str, arguments: Iterable[str]) -> str:
 def emit_sysctl(values: Mapping[str, str]) -> str:
     """A sysctl.d file, sorted by key."""
     return "".join(f"{key} = {values[key]}\n" for key in sorted(values))
+
+
+def emit_table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of fields between tabs. Raises ValueError for a field that would break the row."""
+    lines = []
+    for row in rows:
+        if any(not field or "\t" in field or "\n" in field for field in row):
+            raise ValueError(f"wanted fields without tabs and line breaks, got {row!r}")
+        lines.append("\t".join(row) + "\n")
+    return "".join(lines)

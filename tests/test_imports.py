@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "imagegen"
 
 #: lowest first; a module imports from its own level's room and from rooms on lower levels
 LEVELS = (
-    ("diagnostics", "errors", "content", "emit", "yamltree"),
+    ("diagnostics", "errors", "content", "emit", "openfolder", "yamltree"),
     ("source", "run", "fetch", "progress", "resources"),
     ("model",),
     ("kubernetes", "pki"),

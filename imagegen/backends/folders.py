@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from imagegen.errors import ImagegenError, UsageError
+from imagegen.openfolder import wait_for_lock
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,24 +74,17 @@ def write_file(name: str, folder: int, mode: int, data: bytes) -> None:
 def lock_folder(handle: int, path: Path, timeout: float) -> None:
     """Keep other runs out of an open folder, until it is closed; raises ImagegenError after ``timeout``
     seconds.
-
-    The kernel drops the lock of a process that dies, so there is no stale one.
     """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise ImagegenError(
-                    f"another imagegen has been writing {path} for {timeout:.0f} seconds",
-                    hint="wait for it, or end it, and run again",
-                ) from None
-            time.sleep(0.02)
-        except OSError:
-            # some network file systems have no locks on folders
-            return
+    try:
+        is_ours = wait_for_lock(handle, timeout)
+    except OSError:
+        # some network file systems have no locks on folders
+        return
+    if not is_ours:
+        raise ImagegenError(
+            f"another imagegen has been writing {path} for {timeout:.0f} seconds",
+            hint="wait for it, or end it, and run again",
+        )
 
 
 def hash_file(name: str, folder: int) -> str:

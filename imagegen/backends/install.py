@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from imagegen.emit import emit_unit
+from imagegen.emit import emit_table, emit_unit
 from imagegen.errors import ImagegenError
 from imagegen.kubernetes.releases import Part, Releases
 from imagegen.plan.items import (
@@ -52,7 +52,7 @@ def lower_install(items: Sequence[Item], releases: Releases, checksums: Mapping[
     if not any(tables.values()):
         return []
     files = [_file(PROGRAM, _read_script(), "0755"), _file(f"/etc/systemd/system/{UNIT}", _UNIT_TEXT)]
-    files += [_file(f"{TABLES}/{name}", _emit_table(rows)) for name, rows in tables.items() if rows]
+    files += [_file(f"{TABLES}/{name}", emit_table(rows)) for name, rows in tables.items() if rows]
     return files
 
 
@@ -67,16 +67,6 @@ def list_packages(items: Iterable[Item]) -> list[str]:
 
 def _file(path: str, text: str, mode: str = "0644") -> File:
     return File(phase=Phase.BOOT, origin=_ORIGIN, path=path, content=(text,), mode=mode)
-
-
-def _emit_table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows of fields between tabs. Raises ValueError for a field that would break the row."""
-    lines = []
-    for row in rows:
-        if any(not field or "\t" in field or "\n" in field for field in row):
-            raise ValueError(f"wanted fields without tabs and line breaks, got {row!r}")
-        lines.append("\t".join(row) + "\n")
-    return "".join(lines)
 
 
 def _list_parts(items: Iterable[Item], releases: Releases, checksums: Mapping[str, str]) -> list[list[str]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Sequence
+
+from imagegen.openfolder import sync_file_system
 
 #: Up to this many files are synchronised one by one (7 ms each, measured on ext4); more by one syncfs(2),
 #: which took half a second for 250 MB in 9,000 files.
@@ -16,7 +17,7 @@ def sync_files(folder: int, names: Sequence[str]) -> None:
     OSError.
     """
     if len(names) > _FSYNC_EACH:
-        _syncfs(folder)
+        sync_file_system(folder)
         return
     for name in names:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -25,15 +26,3 @@ def sync_files(folder: int, names: Sequence[str]) -> None:
         finally:
             os.close(handle)
     os.fsync(folder)
-
-
-def _syncfs(handle: int) -> None:
-    """syncfs(2), which Python does not offer; where there is none, sync(2)."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        os.sync()
-        return
-    if call(handle) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

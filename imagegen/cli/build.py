@@ -16,7 +16,9 @@ from imagegen.cli.options import (
     cluster_argument,
     complete_roles,
     force_option,
+    mirror_option,
     node_option,
+    offline_option,
     output_option,
     profiles_option,
     secrets_option,
@@ -76,14 +78,8 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
 @secrets_option
 @profiles_option
 @force_option
-@click.option(
-    "--mirror",
-    metavar="URL|DIR",
-    envvar="IMAGEGEN_MIRROR",
-    show_envvar=True,
-    help="A folder or URL laid out like the official release sites; asked before them.",
-)
-@click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
+@mirror_option
+@offline_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what is cached.")
 @click.option(
     "--summary",

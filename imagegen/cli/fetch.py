@@ -10,7 +10,13 @@ import click
 
 from imagegen.cli.check import count
 from imagegen.cli.inputs import read_plan_aloud
-from imagegen.cli.options import cluster_argument, format_option, profiles_option
+from imagegen.cli.options import (
+    cluster_argument,
+    format_option,
+    mirror_option,
+    offline_option,
+    profiles_option,
+)
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
 
@@ -20,13 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("fetch", cls=Verb)
 @cluster_argument()
-@click.option(
-    "--mirror",
-    metavar="URL|DIR",
-    envvar="IMAGEGEN_MIRROR",
-    show_envvar=True,
-    help="A folder or URL laid out like the official release sites; asked before them.",
-)
+@mirror_option
 @click.option(
     "--cache",
     "cache_dir",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where parts are kept; default ~/.cache/imagegen/parts.",
 )
-@click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
+@offline_option
 @format_option()
 @profiles_option
 @click.pass_context

@@ -82,6 +82,35 @@ def force_option(function: Function) -> Function:
     )(function)
 
 
+def mirror_option(function: Function) -> Function:
+    return click.option(
+        "--mirror",
+        metavar="URL|DIR",
+        envvar="IMAGEGEN_MIRROR",
+        show_envvar=True,
+        help="A folder or URL laid out like the official release sites; asked before them.",
+    )(function)
+
+
+def offline_option(function: Function) -> Function:
+    return click.option(
+        "--offline",
+        is_flag=True,
+        help="Ask no release site: cache and mirror only.",
+    )(function)
+
+
+def timeout_option(default: float, what: str) -> Callable[[Function], Function]:
+    return click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=1),
+        default=default,
+        show_default=True,
+        help=what,
+    )
+
+
 def node_option(*, multiple: bool) -> Callable[[Function], Function]:
     return click.option(
         "-n",

@@ -17,6 +17,7 @@ from imagegen.cli.options import (
     profiles_option,
     require_known,
     secrets_option,
+    timeout_option,
 )
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
@@ -45,14 +46,7 @@ _TIMEOUT_SECONDS = 1200
     help="Where the new seed goes, as with imagegen seed.",
 )
 @click.option("--lab", "in_lab", is_flag=True, help="Do it, with the node that imagegen up has started.")
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(min=1),
-    default=_TIMEOUT_SECONDS,
-    show_default=True,
-    help="With --lab: how long to wait for the new machine.",
-)
+@timeout_option(_TIMEOUT_SECONDS, "With --lab: how long to wait for the new machine.")
 @secrets_option
 @profiles_option
 @force_option

@@ -15,10 +15,13 @@ from imagegen.cli.inputs import find_output, find_secrets, read_cluster
 from imagegen.cli.options import (
     cluster_argument,
     format_option,
+    mirror_option,
     node_option,
+    offline_option,
     profiles_option,
     require_known,
     secrets_option,
+    timeout_option,
 )
 from imagegen.cli.terminal import Terminal
 from imagegen.cli.verbs import Verb
@@ -54,24 +57,11 @@ _TIMEOUT_SECONDS = 1200
     type=click.Path(path_type=Path),
     help='Where golden images are, or are put; default "out" beside the cluster file.',
 )
-@click.option(
-    "--mirror",
-    metavar="URL|DIR",
-    envvar="IMAGEGEN_MIRROR",
-    show_envvar=True,
-    help="A folder or URL laid out like the official release sites; asked before them.",
-)
-@click.option("--offline", is_flag=True, help="Ask no release site: cache and mirror only.")
+@mirror_option
+@offline_option
 @click.option("--fresh", is_flag=True, help="Forget the disks of the run before.")
 @click.option("--detach", is_flag=True, help="Return when the machines run; imagegen status shows the rest.")
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(min=1),
-    default=_TIMEOUT_SECONDS,
-    show_default=True,
-    help="How long to wait for the nodes to be ready.",
-)
+@timeout_option(_TIMEOUT_SECONDS, "How long to wait for the nodes to be ready.")
 @secrets_option
 @profiles_option
 @format_option()

@@ -123,3 +123,10 @@ class Cache:
             yield
         finally:
             os.close(handle)
+
+
+def open_cache(folder: Path | None) -> Cache:
+    """The cache in ``folder``, or in the usual place, ready to be written. Raises UsageError."""
+    cache = Cache((folder or default_cache_dir()).absolute())
+    cache.prepare()
+    return cache

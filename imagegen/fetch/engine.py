@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
-from imagegen.fetch.cache import Cache, default_cache_dir, hash_file
+from imagegen.fetch.cache import Cache, hash_file, open_cache
 from imagegen.fetch.checksums import ChecksumError, parse_checksum
 from imagegen.fetch.download import Download, FetchedPart, FetchResult
 from imagegen.fetch.failures import (
@@ -25,7 +25,7 @@ from imagegen.fetch.failures import (
 )
 from imagegen.fetch.http import HttpClient
 from imagegen.fetch.lockfile import Lock, LockEntry, write_lock
-from imagegen.fetch.sources import ReleaseSite, Source, mirror_path, open_mirror
+from imagegen.fetch.sources import Source, mirror_path, open_sources
 from imagegen.progress import SILENT, Progress
 
 #: no part of any release comes near this
@@ -52,11 +52,8 @@ def fetch_downloads(
     used. Parts that did come are in the cache and in the lock even then.
     """
     client = client or HttpClient()
-    sources: list[Source] = [open_mirror(mirror, client)] if mirror else []
-    if not offline:
-        sources.append(ReleaseSite(client))
-    cache = Cache((cache_dir or default_cache_dir()).absolute())
-    cache.prepare()
+    sources = open_sources(mirror, client, offline=offline)
+    cache = open_cache(cache_dir)
     wanted = list({download.url: download for download in downloads}.values())
     run = FetchRun(cache, lock, sources, client.cancel)
     parts, failures = run.fetch_all(wanted, progress)

@@ -19,13 +19,13 @@ from typing import Any
 
 from imagegen.emit import emit_json
 from imagegen.errors import UsageError
-from imagegen.fetch.cache import Cache, default_cache_dir
+from imagegen.fetch.cache import Cache, open_cache
 from imagegen.fetch.download import Download, FetchedPart
 from imagegen.fetch.engine import FetchRun
 from imagegen.fetch.failures import MISMATCH, MISSING, NO_CHECKSUM, FetchError, FetchFailure, TransferError
 from imagegen.fetch.http import HttpClient
 from imagegen.fetch.lockfile import Lock, LockEntry, write_lock
-from imagegen.fetch.sources import ReleaseSite, Source, open_mirror
+from imagegen.fetch.sources import Source, open_sources
 from imagegen.progress import SILENT, Progress
 
 _PLATFORM = ("linux", "amd64")
@@ -100,11 +100,8 @@ def fetch_images(
     Arguments, pinning and errors are those of ``imagegen.fetch.engine.fetch_downloads``.
     """
     client = client or HttpClient()
-    sources: list[Source] = [open_mirror(mirror, client)] if mirror else []
-    if not offline:
-        sources.append(ReleaseSite(client))
-    cache = Cache((cache_dir or default_cache_dir()).absolute())
-    cache.prepare()
+    sources = open_sources(mirror, client, offline=offline)
+    cache = open_cache(cache_dir)
     images = [parse_reference(text) for text in dict.fromkeys(references)]
     done: dict[str, FetchedPart] = {}
     pins: list[tuple[str, LockEntry]] = []

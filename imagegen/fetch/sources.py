@@ -135,6 +135,12 @@ def _as_transfer_error(path: Path, error: OSError) -> TransferError:
     return TransferError(f"{path}: {(error.strerror or str(error)).lower()}", permanent=True, absent=absent)
 
 
+def open_sources(mirror: str | None, client: HttpClient, *, offline: bool) -> list[Source]:
+    """Where to ask: the mirror first, then the release sites. Raises UsageError for an unusable mirror."""
+    sources = [open_mirror(mirror, client)] if mirror else []
+    return sources if offline else [*sources, ReleaseSite(client)]
+
+
 def open_mirror(text: str, client: HttpClient) -> Source:
     """The mirror that ``--mirror`` or ``IMAGEGEN_MIRROR`` names: a folder, ``file://`` or an http(s) URL.
 

@@ -11,6 +11,28 @@ from imagegen.emit import emit_unit
 
 Directives = tuple[tuple[str, str], ...]
 
+#: what a sandbox of any of our units keeps from the program: the kernel's own state, ...
+KERNEL: Directives = (
+    ("ProtectClock", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelModules", "yes"),
+)
+#: ... more rights than it has, ...
+RIGHTS: Directives = (
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+)
+#: ... other code than its own
+CODE: Directives = (
+    ("LockPersonality", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("KeyringMode", "private"),
+    ("SystemCallArchitectures", "native"),
+)
+
 #: for an unprivileged daemon that talks over the network and writes only its own directories
 UNPRIVILEGED: Directives = (
     ("NoNewPrivileges", "yes"),
@@ -21,22 +43,13 @@ UNPRIVILEGED: Directives = (
     ("PrivateTmp", "yes"),
     ("PrivateDevices", "yes"),
     ("DevicePolicy", "closed"),
-    ("ProtectClock", "yes"),
-    ("ProtectControlGroups", "yes"),
-    ("ProtectHostname", "yes"),
-    ("ProtectKernelLogs", "yes"),
-    ("ProtectKernelModules", "yes"),
+    *KERNEL,
     ("ProtectKernelTunables", "yes"),
     ("ProtectProc", "invisible"),
     ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX"),
-    ("RestrictNamespaces", "yes"),
-    ("RestrictRealtime", "yes"),
-    ("RestrictSUIDSGID", "yes"),
+    *RIGHTS,
     ("RemoveIPC", "yes"),
-    ("LockPersonality", "yes"),
-    ("MemoryDenyWriteExecute", "yes"),
-    ("KeyringMode", "private"),
-    ("SystemCallArchitectures", "native"),
+    *CODE,
     ("SystemCallFilter", "@system-service"),
     ("SystemCallFilter", "~@privileged"),
     # the API server gives a rotated audit log the owner of the old one, which is itself
@@ -54,20 +67,11 @@ NETWORK_ROOT: Directives = (
     ("PrivateTmp", "yes"),
     ("PrivateDevices", "yes"),
     ("DevicePolicy", "closed"),
-    ("ProtectClock", "yes"),
-    ("ProtectControlGroups", "yes"),
-    ("ProtectHostname", "yes"),
-    ("ProtectKernelLogs", "yes"),
-    ("ProtectKernelModules", "yes"),
+    *KERNEL,
     ("ProtectProc", "invisible"),
     ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_NETLINK AF_UNIX"),
-    ("RestrictNamespaces", "yes"),
-    ("RestrictRealtime", "yes"),
-    ("RestrictSUIDSGID", "yes"),
-    ("LockPersonality", "yes"),
-    ("MemoryDenyWriteExecute", "yes"),
-    ("KeyringMode", "private"),
-    ("SystemCallArchitectures", "native"),
+    *RIGHTS,
+    *CODE,
     ("SystemCallFilter", "@system-service"),
     ("SystemCallErrorNumber", "EPERM"),
     ("UMask", "0077"),

@@ -7,19 +7,17 @@ followed, and a key that others may read is refused, not repaired: whoever could
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from imagegen.errors import ImagegenError
+from imagegen.openfolder import sync_file_system, wait_for_lock
 from imagegen.pki.seal import Sealer
 
 RECIPIENTS_FILE = ".age-recipients"
@@ -263,7 +261,7 @@ class SecretStore:
     def _sync(self, names: Iterable[str]) -> None:
         listed = list(names)
         many = len(listed) > _FSYNC_EACH
-        sync: Callable[[int], None] = _syncfs if many else os.fsync
+        sync: Callable[[int], None] = sync_file_system if many else os.fsync
         if many:
             listed = [str(self.root)]
         for path in listed:
@@ -296,7 +294,7 @@ class SecretStore:
         except OSError as error:
             raise StoreError(f"cannot lock the secret store {self.root}: {error}") from error
         try:
-            _wait_for_lock(handle, self.root, timeout)
+            _keep_others_out(handle, self.root, timeout)
             # what a killed run left; nobody else can be at work now
             shutil.rmtree(f"{self.root}/{_STAGING}", ignore_errors=True)
             self._lock_depth = 1
@@ -357,30 +355,13 @@ def _read_error(path: str, error: OSError) -> StoreError:
     return StoreError(f"cannot read {path}: {error.strerror}")
 
 
-def _wait_for_lock(handle: int, root: Path, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise StoreError(
-                    f"another imagegen has been writing the secret store {root} for {timeout:.0f} seconds",
-                    hint="wait for it, or end it, and run again",
-                ) from None
-            time.sleep(0.02)
-        except OSError as error:
-            raise StoreError(f"cannot lock the secret store {root}: {error}") from error
-
-
-def _syncfs(handle: int) -> None:
-    """syncfs(2), which Python does not offer; where there is none, sync(2)."""
+def _keep_others_out(handle: int, root: Path, timeout: float) -> None:
     try:
-        call = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        os.sync()
-        return
-    if call(handle) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        is_ours = wait_for_lock(handle, timeout)
+    except OSError as error:
+        raise StoreError(f"cannot lock the secret store {root}: {error}") from error
+    if not is_ours:
+        raise StoreError(
+            f"another imagegen has been writing the secret store {root} for {timeout:.0f} seconds",
+            hint="wait for it, or end it, and run again",
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from imagegen.kubernetes.units import CODE, KERNEL, RIGHTS
+
 
 def list_sandbox(
     *,
@@ -22,21 +24,12 @@ def list_sandbox(
         ("ProtectHome", "yes"),
         *([] if has_devices else [("PrivateDevices", "yes")]),
         *([] if has_network else [("PrivateNetwork", "yes")]),
-        ("ProtectClock", "yes"),
-        ("ProtectControlGroups", "yes"),
-        ("ProtectHostname", "yes"),
-        ("ProtectKernelLogs", "yes"),
-        ("ProtectKernelModules", "yes"),
+        *KERNEL,
         ("ProtectKernelTunables", "yes"),
         ("ProtectProc", "invisible"),
         ("RestrictAddressFamilies", families or "none"),
-        ("RestrictNamespaces", "yes"),
-        ("RestrictRealtime", "yes"),
-        ("RestrictSUIDSGID", "yes"),
-        ("LockPersonality", "yes"),
-        ("MemoryDenyWriteExecute", "yes"),
-        ("KeyringMode", "private"),
-        ("SystemCallArchitectures", "native"),
+        *RIGHTS,
+        *CODE,
         ("SystemCallFilter", calls),
         ("SystemCallErrorNumber", "EPERM"),
         ("UMask", "0077"),

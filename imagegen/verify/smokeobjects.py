@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imagegen.kubernetes.manifests.coredns import SECURITY_CONTEXT
+
 PORT = 5353
 _READY_PORT = 8181
 SERVER, PROBE = "smoke-server", "smoke-probe"
@@ -115,10 +117,6 @@ def _make_container(image: str) -> dict[str, Any]:
         "env": [*environment, {"name": "RELEASE", "value": "1"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": _READY_PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "10m", "memory": "20Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": dict(SECURITY_CONTEXT),
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
     }

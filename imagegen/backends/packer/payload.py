@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from imagegen.backends.image.hygiene import HYGIENE, Action, Hygiene
 from imagegen.backends.image.payload import Entry, Payload, entry_path, plan_payload
 from imagegen.backends.image.rootfs import DPKG_OPTIONS
-from imagegen.emit import emit_json
+from imagegen.emit import emit_json, emit_table
 from imagegen.kubernetes.releases import Part
 from imagegen.plan.items import (
     Binary,
@@ -110,16 +110,6 @@ def lower_payload(
     expected = describe_expected(baked, payload, parts, checksums, build_user=build_user)
     files["verify/expected.json"] = emit_json(expected).encode()
     return PackerPayload(files=files, binaries=binaries, images=images)
-
-
-def emit_table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows of fields between tabs. Raises ValueError for a field that would break the row."""
-    lines = []
-    for row in rows:
-        if any(not field or "\t" in field or "\n" in field for field in row):
-            raise ValueError(f"wanted fields without tabs and line breaks, got {row!r}")
-        lines.append("\t".join(row) + "\n")
-    return "".join(lines)
 
 
 def read_body(file: File) -> bytes:

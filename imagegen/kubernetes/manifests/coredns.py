@@ -23,6 +23,14 @@ _READY, _LOOP, _RELOAD = "    ready\n", "    loop\n", "    reload\n"
 _LABELS = _SELECTOR | {"app.kubernetes.io/name": _NAME}
 
 
+#: the program carries this capability as a file, and could not be started without it
+SECURITY_CONTEXT: Manifest = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
 def coredns(image: str, dns: IPv4Address, domain: str, gates: Gates) -> tuple[Manifest, ...]:
     """Every object of the add-on. ``image`` is a full reference, ``dns`` the service's ClusterIP.
 
@@ -159,9 +167,5 @@ def _container(image: str, gates: Gates) -> Manifest:
             "failureThreshold": 5,
         },
         "readinessProbe": {"httpGet": ready, "timeoutSeconds": 5},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": SECURITY_CONTEXT,
     }

@@ -6,6 +6,7 @@ It is made of CoreDNS, whose image is on every node already, so it needs no regi
 
 from __future__ import annotations
 
+from imagegen.kubernetes.manifests import coredns
 from imagegen.kubernetes.manifests.objects import (
     Manifest,
     core,
@@ -68,11 +69,6 @@ def _container(image: str) -> Manifest:
             {"name": "http", "containerPort": _HTTP_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            # the program carries this capability as a file, and could not be started without it
-            "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": coredns.SECURITY_CONTEXT,
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
     }

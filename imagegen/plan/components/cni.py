@@ -239,16 +239,21 @@ def _plan_flannel(ctx: Context) -> list[Item]:
         ),
         _bake_file("10-flannel.conflist", flannel_conflist()),
         _keep_foreign_routes(),
-        Port(
-            phase=Phase.BAKE,
-            origin=_ORIGIN,
-            first=VXLAN_PORT,
-            last=VXLAN_PORT,
-            protocol="udp",
-            purpose="flannel: pod traffic between nodes (VXLAN)",
-            sources=(str(ctx.cluster.network.nodes),),
-        ),
+        plan_vxlan_port(ctx, _ORIGIN),
     ]
+
+
+def plan_vxlan_port(ctx: Context, origin: Origin) -> Port:
+    """Where flannel's nodes hand each other the traffic of pods."""
+    return Port(
+        phase=Phase.BAKE,
+        origin=origin,
+        first=VXLAN_PORT,
+        last=VXLAN_PORT,
+        protocol="udp",
+        purpose="flannel: pod traffic between nodes (VXLAN)",
+        sources=(str(ctx.cluster.network.nodes),),
+    )
 
 
 def _plan_routes(cluster: Cluster) -> list[Item]:

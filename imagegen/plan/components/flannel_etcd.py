@@ -11,11 +11,11 @@ from imagegen.kubernetes import flannel
 from imagegen.kubernetes.apiserver import etcd_servers
 from imagegen.kubernetes.arguments import emit_exec_start
 from imagegen.kubernetes.docker import has_docker_network
-from imagegen.kubernetes.manifests.flannel import VXLAN_PORT
 from imagegen.kubernetes.units import NETWORK_ROOT, UNPRIVILEGED, Daemon, emit_daemon_unit
 from imagegen.model.cluster import Cni, Node, Role
 from imagegen.pki import inventory, paths
 from imagegen.plan.component import Context
+from imagegen.plan.components.cni import plan_vxlan_port
 from imagegen.plan.items import (
     Binary,
     Directory,
@@ -26,7 +26,6 @@ from imagegen.plan.items import (
     Origin,
     Package,
     Phase,
-    Port,
     Unit,
 )
 
@@ -102,15 +101,7 @@ def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
             content=(Ref(f"{inventory.etcd_authority(ctx.cluster)}.crt", public=True),),
         ),
         Unit(phase=Phase.BAKE, origin=_ORIGIN, name="flanneld.service", content=_emit_unit(has_docker)),
-        Port(
-            phase=Phase.BAKE,
-            origin=_ORIGIN,
-            first=VXLAN_PORT,
-            last=VXLAN_PORT,
-            protocol="udp",
-            purpose="flannel: pod traffic between nodes (VXLAN)",
-            sources=(str(ctx.cluster.network.nodes),),
-        ),
+        plan_vxlan_port(ctx, _ORIGIN),
     ]
 
 

@@ -31,16 +31,21 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             ),
             *_plan_configuration(ctx),
             *_plan_units(ctx, has_own_identity),
-            Port(
-                phase=Phase.BAKE,
-                origin=Origin(_WHERE, reason="load balancers ask whether this node serves node ports"),
-                first=kube_proxy.HEALTH_PORT,
-                last=kube_proxy.HEALTH_PORT,
-                protocol="tcp",
-                purpose="kube-proxy health",
-                sources=(str(ctx.cluster.network.nodes),),
-            ),
+            plan_health_port(ctx, _WHERE),
         )
+    )
+
+
+def plan_health_port(ctx: Context, where: str) -> Port:
+    """The port on which kube-proxy, started by the component ``where``, says that it is well."""
+    return Port(
+        phase=Phase.BAKE,
+        origin=Origin(where, reason="load balancers ask whether this node serves node ports"),
+        first=kube_proxy.HEALTH_PORT,
+        last=kube_proxy.HEALTH_PORT,
+        protocol="tcp",
+        purpose="kube-proxy health",
+        sources=(str(ctx.cluster.network.nodes),),
     )
 
 

@@ -10,6 +10,7 @@ from imagegen.kubernetes import kube_proxy, kubeadm
 from imagegen.model.cluster import ImageMode, Layout, Node, Role
 from imagegen.plan.component import Context
 from imagegen.plan.components.first_boot import PROGRAMS, program
+from imagegen.plan.components.kube_proxy import plan_health_port
 from imagegen.plan.items import (
     Binary,
     ContainerImage,
@@ -19,7 +20,6 @@ from imagegen.plan.items import (
     Item,
     Origin,
     Phase,
-    Port,
     Unit,
 )
 
@@ -50,15 +50,7 @@ def plan_role(ctx: Context, roles: tuple[Role, ...]) -> Fragment:
             origin=Origin(_WHERE, reason="kubeadm runs kube-proxy as a pod on every node"),
             reference=ctx.releases.image(kube_proxy.COMPONENT),
         ),
-        Port(
-            phase=Phase.BAKE,
-            origin=Origin(_WHERE, reason="load balancers ask whether this node serves node ports"),
-            first=kube_proxy.HEALTH_PORT,
-            last=kube_proxy.HEALTH_PORT,
-            protocol="tcp",
-            purpose="kube-proxy health",
-            sources=(str(cluster.network.nodes),),
-        ),
+        plan_health_port(ctx, _WHERE),
     ]
     return Fragment(tuple(items))
 
