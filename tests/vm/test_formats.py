@@ -104,7 +104,7 @@ def test_qcow2_under_bios_takes_its_seed_and_all_of_a_larger_disk(out: Path, tmp
     assert "10.0.2.15/24" in boot.report["addresses"]
 
 
-# their bytes are compared with raw's in every run of the tests; the OVA's disk is a VMDK that starts there, too
+# their bytes are compared with raw's in every run of the tests; the OVA's disk is a VMDK, which starts there
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("extension", "driver", "firmware"),
