@@ -30,7 +30,7 @@ def _values(argv: list[str], option: str) -> list[str]:
 
 
 def test_emulation_gets_every_feature_and_kvm_the_hosts_processor() -> None:
-    assert _values(build_argv(_spec(), EMULATION), "-cpu") == ["max"]
+    assert _values(build_argv(_spec(), EMULATION), "-cpu") == ["max,-erms"]
     assert _values(build_argv(_spec(), "kvm"), "-cpu") == ["host"]
 
 
