@@ -170,8 +170,8 @@ def choose_cpus(roles: tuple[Role, ...], accelerator: str) -> int:
 
 def build_argv(spec: MachineSpec, accelerator: str) -> list[str]:
     """QEMU's command line; relative names are relative to ``spec.folder``."""
-    # without ERMS the guest clears pages by eight bytes at a time, not by one; emulation goes through each, and
-    # slowly where the page held code
+    # without ERMS the guest clears pages by eight bytes at a time, not by one; emulation goes through each,
+    # and slowly where the page held code
     cpu = "host" if accelerator.startswith("kvm") else "max,-erms"
     argv = [QEMU.name, "-name", spec.name, "-machine", "q35", "-accel", accelerator, "-cpu", cpu]
     argv += ["-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-nodefaults", "-display", "none"]

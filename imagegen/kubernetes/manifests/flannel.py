@@ -33,8 +33,11 @@ def find_namespace(gates: Gates) -> str:
     return _NAMESPACE if has_own else "kube-system"
 
 
-def flannel(image: str, pods: IPv4Network, gates: Gates, *, nftables: bool) -> tuple[Manifest, ...]:
-    """Every object of the add-on. ``image`` is a full reference.
+def flannel(
+    image: str, pods: IPv4Network, api: tuple[str, int], gates: Gates, *, nftables: bool
+) -> tuple[Manifest, ...]:
+    """Every object of the add-on. ``image`` is a full reference; ``api`` is host and port of the endpoint:
+    the daemon need not wait until kube-proxy has made the service's address work.
 
     The plug-in and its configuration lie on the machine already, so that the image needs no shell to copy
     them. ``nftables`` says which of the two the daemon programs; it should be what kube-proxy uses.
@@ -62,7 +65,7 @@ def flannel(image: str, pods: IPv4Network, gates: Gates, *, nftables: bool) -> t
             metadata(_NAME, namespace=namespace, labels=_SELECTOR),
             data={"net-conf.json": net_conf(pods, nftables=nftables)},
         ),
-        _daemon_set(image, namespace),
+        _daemon_set(image, namespace, api),
     )
 
 
@@ -79,7 +82,7 @@ def net_conf(pods: IPv4Network, *, nftables: bool) -> str:
     )
 
 
-def _daemon_set(image: str, namespace: str) -> Manifest:
+def _daemon_set(image: str, namespace: str, api: tuple[str, int]) -> Manifest:
     pod = {
         "serviceAccountName": _NAME,
         "priorityClassName": "system-node-critical",
@@ -87,7 +90,7 @@ def _daemon_set(image: str, namespace: str) -> Manifest:
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists"}],
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(image)],
+        "containers": [_container(image, api)],
         "volumes": [
             {"name": "run", "hostPath": {"path": "/run/flannel", "type": "DirectoryOrCreate"}},
             {
@@ -100,7 +103,9 @@ def _daemon_set(image: str, namespace: str) -> Manifest:
     return daemon_set(metadata(_NAME, namespace=namespace, labels=_SELECTOR), _SELECTOR, pod)
 
 
-def _container(image: str) -> Manifest:
+def _container(image: str, api: tuple[str, int]) -> Manifest:
+    host, port = api
+
     def from_field(path: str) -> Manifest:
         return {"fieldRef": {"fieldPath": path}}
 
@@ -117,6 +122,8 @@ def _container(image: str) -> Manifest:
             {"name": "POD_NAMESPACE", "valueFrom": from_field("metadata.namespace")},
             {"name": "NODE_ADDRESS", "valueFrom": from_field("status.hostIP")},
             {"name": "EVENT_QUEUE_DEPTH", "value": "5000"},
+            {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": str(port)},
         ],
         "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}, "limits": {"memory": "128Mi"}},
         "securityContext": {

@@ -72,7 +72,10 @@ def _plan_flannel(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
     image = ctx.releases.image("flannel")
     items: list[Item] = []
     if Role.MASTER in roles:
-        objects = flannel(image, network.pods, ctx.gates, nftables=network.proxy is ProxyMode.NFTABLES)
+        endpoint = ctx.cluster.endpoint
+        api = (endpoint.host, endpoint.port)
+        nftables = network.proxy is ProxyMode.NFTABLES
+        objects = flannel(image, network.pods, api, ctx.gates, nftables=nftables)
         items.append(_manifest(ctx, "10-flannel.yaml", objects, _FLANNEL_ORIGIN))
     if ctx.cluster.has_kubelet(roles):
         items.append(ContainerImage(phase=Phase.BAKE, origin=_FLANNEL_ORIGIN, reference=image))

@@ -22,7 +22,7 @@ EVERYTHING: tuple[Manifest, ...] = (
     *access.csr_approver_access(),
     *access.cluster_info_access(),
     *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, GATES),
-    *flannel("registry.example/flannel:1", NETWORK.pods, GATES, nftables=True),
+    *flannel("registry.example/flannel:1", NETWORK.pods, ("10.0.0.1", 6443), GATES, nftables=True),
 )
 
 

@@ -35,7 +35,7 @@ def list_objects(gates: Gates) -> tuple[Manifest, ...]:
         *access.csr_approver_access(),
         *access.cluster_info_access(),
         *coredns("registry.example/coredns:1", NETWORK.dns, NETWORK.domain, gates),
-        *flannel("registry.example/flannel:1", NETWORK.pods, gates, nftables=False),
+        *flannel("registry.example/flannel:1", NETWORK.pods, ("10.0.0.1", 6443), gates, nftables=False),
         *([] if gates.version.minor < CALICO_FIRST else list_calico(gates)),
         *sample("registry.example/coredns:1"),
         *metrics_server.metrics_server("registry.example/metrics-server:1", gates),
