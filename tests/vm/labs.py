@@ -114,6 +114,19 @@ def boot(cluster: Path, *options: str, patience: float = PATIENCE) -> Iterator[t
         run_imagegen("down", str(cluster), "--quiet", check=False)
 
 
+@contextlib.contextmanager
+def boot_example(folder: Path, example: str, version: str = "") -> Iterator[LabCluster]:
+    """An example as machines, Ready, and how long that took on stdout; no version means the newest one."""
+    require_lab()
+    if version and version not in list_versions(find_mirror()):
+        pytest.skip(f"no Kubernetes {version} in the mirror; make mirror builds it")
+    cluster = write_example(folder, example, version) if version else write_newest(folder, example)
+    with boot(cluster) as (lab, timeline):
+        version = str(lab.cluster.kubernetes.version)
+        print(f"\n{example} {version}: Ready after {timeline['ready_seconds']} s with {timeline['runs_on']}")
+        yield lab
+
+
 def wait_until(what: str, question: Any, *, patience: float = 120.0, pause: float = 1.0) -> Any:
     """Ask until the answer is true, and return it; fails with ``what`` was waited for."""
     deadline = time.monotonic() + patience

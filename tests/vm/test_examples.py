@@ -11,16 +11,7 @@ from typing import Any
 import pytest
 
 from imagegen.lab.cluster import LabCluster
-from tests.vm.labs import (
-    boot,
-    find_mirror,
-    list_versions,
-    require_lab,
-    run_imagegen,
-    wait_until,
-    write_example,
-    write_newest,
-)
+from tests.vm.labs import boot_example, run_imagegen, wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.long]
 
@@ -28,27 +19,16 @@ WORKERS = ("worker-0", "worker-1")
 LOAD_BALANCER = "10.240.0.40"
 
 
-def start(tmp_path_factory: pytest.TempPathFactory, example: str, version: str = "") -> Iterator[LabCluster]:
-    """The example as machines; an empty version is the newest in the mirror."""
-    require_lab()
-    folder = tmp_path_factory.mktemp(example)
-    if version and version not in list_versions(find_mirror()):
-        pytest.skip(f"no Kubernetes {version} in the mirror; make mirror builds it")
-    cluster = write_example(folder, example, version) if version else write_newest(folder, example)
-    with boot(cluster) as (lab, timeline):
-        version = str(lab.cluster.kubernetes.version)
-        print(f"\n{example} {version}: Ready after {timeline['ready_seconds']} s with {timeline['runs_on']}")
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCluster]:
+    with boot_example(tmp_path_factory.mktemp("lb-dns"), "lb-dns") as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
-def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCluster]:
-    yield from start(tmp_path_factory, "lb-dns")
-
-
-@pytest.fixture(scope="module")
 def docked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCluster]:
-    yield from start(tmp_path_factory, "flannel-etcd", "1.20.2")
+    with boot_example(tmp_path_factory.mktemp("flannel-etcd"), "flannel-etcd", "1.20.2") as lab:
+        yield lab
 
 
 def read(lab: LabCluster, *words: str) -> Any:

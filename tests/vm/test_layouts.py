@@ -10,15 +10,7 @@ import pytest
 
 from imagegen.lab.cluster import LabCluster
 from imagegen.model.version import parse_version
-from tests.vm.labs import (
-    boot,
-    find_mirror,
-    list_versions,
-    require_lab,
-    wait_until,
-    write_example,
-    write_newest,
-)
+from tests.vm.labs import boot_example, wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.long]
 
@@ -37,16 +29,9 @@ def booted(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[LabCluster, str, str]]:
     """The cluster with its layout and version; an empty version is the newest in the mirror."""
-    require_lab()
     layout, version = request.param
-    folder = tmp_path_factory.mktemp(layout)
-    if version and version not in list_versions(find_mirror()):
-        pytest.skip(f"no Kubernetes {version} in the mirror; make mirror builds it")
-    cluster = write_example(folder, layout, version) if version else write_newest(folder, layout)
-    with boot(cluster) as (lab, timeline):
-        version = str(lab.cluster.kubernetes.version)
-        print(f"\n{layout} {version}: Ready after {timeline['ready_seconds']} s with {timeline['runs_on']}")
-        yield lab, layout, version
+    with boot_example(tmp_path_factory.mktemp(layout), layout, version) as lab:
+        yield lab, layout, str(lab.cluster.kubernetes.version)
 
 
 def read(lab: LabCluster, *words: str) -> Any:
