@@ -86,6 +86,8 @@ def _plan_daemon(ctx: Context, roles: tuple[Role, ...]) -> list[Item]:
         # flannel ends when it cannot remove the rules of iptables that an earlier start of it may have left
         Package(phase=Phase.BAKE, origin=_ORIGIN, name="iptables"),
         KernelModule(phase=Phase.BAKE, origin=_ORIGIN, name="vxlan"),
+        # it ends without this one on masters, too, which have no pods (flannel-io/flannel#2082)
+        KernelModule(phase=Phase.BAKE, origin=_ORIGIN, name="br_netfilter"),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=paths.FLANNEL),
         Directory(phase=Phase.BAKE, origin=_ORIGIN, path=f"{paths.FLANNEL}/pki"),
         File(
