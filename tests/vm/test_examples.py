@@ -99,6 +99,8 @@ def test_every_node_with_docker_is_as_planned(docked: LabCluster) -> None:
 def assert_passes(lab: LabCluster) -> None:
     """``imagegen test``: files, units, ports and the rest on every node, then the smoke test."""
     report = json.loads(run_imagegen("test", lab.cluster.file, "--format", "json", check=False))
-    failed = [one for one in report["checks"] if one["problem"]]
-    assert failed == []
+    failed = [
+        f"{one['place']}: {one['check']}: {one['problem']}" for one in report["checks"] if one["problem"]
+    ]
+    assert not failed, "\n".join(failed)
     assert len(report["checks"]) > 100
