@@ -31,12 +31,12 @@ demo: $(BASE) ## boot the quickstart cluster on this machine, from nothing, and 
 	@PYTHONPATH=.ci $(BIN)/python -m rundemo $(OUT)
 
 # A module stays in one process, so that dear fixtures are made once. Machines come second: they would slow the real
-# daemons of the first part down until these look broken. Clusters come last, two at a time: while one computes, the
-# other one waits.
+# daemons of the first part down until these look broken. Clusters come last, one after the other: two at a time take
+# each other's processors until an etcd waits for longer than a lease lasts.
 test: $(STAMP) packages parts ## run the tests: unit, faults, foreign judges, real control planes, booted machines
 	$(BIN)/pytest -n 2 --dist loadfile -m "not vm and not long"
 	$(BIN)/pytest -n 2 -m "vm and not cluster and not long"
-	$(BIN)/pytest -n 2 --dist loadfile -m "cluster and not long"
+	$(BIN)/pytest -m "cluster and not long"
 	@echo "not run: tests that boot more clusters, build many images or take long; make boots runs them"
 
 boots: $(STAMP) packages parts ## run the tests that take long: more clusters, power cuts, attacks, whole images over and over; 30 GB of disk

@@ -20,7 +20,7 @@ from imagegen.lab.cluster import LabCluster, open_lab
 from imagegen.model.version import parse_version
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-#: seconds; four machines in emulation on two cores need 300 alone, beside another cluster twice that
+#: seconds; four machines in emulation on two cores that do nothing else need 300
 PATIENCE = 1200.0
 
 _NEEDED = {"qemu-system-x86_64": "qemu-system-x86", "dnsmasq": "dnsmasq-base", "mmdebstrap": "mmdebstrap"}
