@@ -13,11 +13,14 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from imagegen.backends import manifest
+from imagegen.backends.ahead import start_ahead
 from imagegen.backends.folders import (
     OPEN_FOLDER,
     create_file,
@@ -52,6 +55,14 @@ class OutputSummary:
     unchanged: int = 0
     removed: int = 0
     left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """A file that was there before this run; ``stamp`` is another one after every change."""
+
+    sha256: str
+    stamp: tuple[int, int, int]
 
 
 class OutputFolder:
@@ -228,36 +239,58 @@ class OutputFolder:
             hint="make room or choose another folder with -o OUT; the files of the run before are untouched",
         )
 
-    def _adopt(self, artifact: Artifact) -> bool:
+    def _read_present(self, path: str, known: _Present | None = None) -> _Present | None:
+        """The file that is there already, or None; ``known`` when it has not changed since then.
+
+        Raises OSError when it is no regular file.
+        """
+        folder, _, name = path.rpartition("/")
+        try:
+            with open_below(self._root, folder) as handle:
+                if handle is None:
+                    return None
+                state = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                stamp = (state.st_ino, state.st_size, state.st_ctime_ns)
+                if known and known.stamp == stamp:
+                    return known
+                return _Present(hash_file(name, handle), stamp)
+        except FileNotFoundError:
+            return None
+
+    def _adopt(self, artifact: Artifact, ahead: Future[_Present | None] | None = None) -> bool:
         """Take note of an artifact; True when the file is there already and has these bytes.
 
-        Raises UsageError when something that is not ours is in its place.
+        ``ahead`` has read what is there. Raises UsageError when something that is not ours is in its place.
         """
         path = artifact.path
         if not manifest.is_safe_path(path) or path.split("/")[0] in {_STAGING, manifest.NAME}:
             raise ValueError(f"wanted a path inside the output folder, got {path!r}")
-        folder, _, name = path.rpartition("/")
+        folder = path.rpartition("/")[0]
         self._folders[folder] = self._folders.get(folder, False) or artifact.secret
         self._artifacts[path] = artifact
         if self._is_new:
             return False
         try:
-            with open_below(self._root, folder) as handle:
-                if handle is None:
-                    return False
-                present = hash_file(name, handle)
-                if present == artifact.sha256:
-                    set_mode(name, handle, _mode(artifact.secret))
-                    if artifact.secret and folder:
-                        set_mode(".", handle, 0o700)
-                    self.summary.unchanged += 1
-                    return True
-        except FileNotFoundError:
-            return False
+            present = self._read_present(path, ahead.result() if ahead else None)
+            if present is None:
+                return False
+            if present.sha256 == artifact.sha256:
+                self._set_modes(artifact)
+                self.summary.unchanged += 1
+                return True
         except OSError as error:
             raise UsageError(f"{self.path}/{path} is in the way: {describe(error)}", hint=_MOVE) from error
-        self._check_ours(path, present)
+        self._check_ours(path, present.sha256)
         return False
+
+    def _set_modes(self, artifact: Artifact) -> None:
+        folder, _, name = artifact.path.rpartition("/")
+        with open_below(self._root, folder) as handle:
+            if handle is None:
+                return
+            set_mode(name, handle, _mode(artifact.secret))
+            if artifact.secret and folder:
+                set_mode(".", handle, 0o700)
 
     def _check_ours(self, path: str, present: str) -> None:
         if self._force or path in self._journal:
@@ -298,10 +331,12 @@ class OutputFolder:
         """
         name = self._next_name()
         target = self.path / _STAGING / name
+        # a file that is there already is read while the program works
+        ahead = start_ahead(partial(self._read_present, path))
         yield target
         os.chmod(target, _mode(secret))
-        size = target.stat().st_size
-        if self._adopt(Artifact(path, hash_file(name, self._staging), size, inputs, secret)):
+        artifact = Artifact(path, hash_file(name, self._staging), target.stat().st_size, inputs, secret)
+        if self._adopt(artifact, ahead):
             target.unlink()
         else:
             self._pending.append((path, name))

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,6 +186,23 @@ class TestNotOurs:
         with pytest.raises(UsageError, match="was changed after imagegen made it"):
             run(out, SECOND)
         assert (out / "plan.json").read_bytes() == b"one"
+
+    def test_nor_one_that_changes_while_a_program_makes_the_next(self, out: Path) -> None:
+        for body in (b"first", b"second"):
+            with OutputFolder(out, cluster="c") as folder:
+                with folder.make_file("disk.raw", inputs="") as target:
+                    target.write_bytes(body)
+                folder.commit(everything)
+        assert (out / "disk.raw").read_bytes() == b"second"
+        with (
+            pytest.raises(UsageError, match="was changed after imagegen made it"),
+            OutputFolder(out, cluster="c") as folder,
+            folder.make_file("disk.raw", inputs="") as target,
+        ):
+            time.sleep(0.2)
+            (out / "disk.raw").write_bytes(b"edited")
+            target.write_bytes(b"third")
+        assert (out / "disk.raw").read_bytes() == b"edited"
 
     def test_force_replaces(self, out: Path) -> None:
         out.mkdir()

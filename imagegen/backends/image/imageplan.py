@@ -19,7 +19,7 @@ from imagegen.plan.items import Binary, ContainerImage, Package
 from imagegen.plan.plan import RolePlan
 
 #: raised when the recipe changes in a way that the hashed inputs do not show
-RECIPE = 4
+RECIPE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ from imagegen.plan.items import (
 #: downwards and from 100 upwards (Debian Policy 9.2.2), so this range stays free.
 _FIRST_ID = 850
 
+#: bytes that are copied at once
+_PIECE = 1 << 20
+
 #: the verified file on this machine that an item stands for
 FindSource = Callable[[Binary | ContainerImage], Path]
 
@@ -102,7 +105,7 @@ def _render_units(items: Iterable[Item]) -> str:
 
 def write_payload(payload: Payload, find_source: FindSource, target: Path, *, epoch: int) -> None:
     """Write the entries as a tar archive; owners by name, every time ``epoch`` (seconds since 1970)."""
-    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.TarFile(target, "w", format=tarfile.GNU_FORMAT, copybufsize=_PIECE) as archive:
         for entry in payload.entries:
             info = tarfile.TarInfo(entry_path(entry).removeprefix("/"))
             info.mtime = epoch

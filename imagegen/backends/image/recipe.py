@@ -9,16 +9,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from imagegen.backends.ahead import start_ahead
 from imagegen.backends.image import bootloader, debianpackages, disk, iso, nodeseed, rootfs, sbom
 from imagegen.backends.image.formats import gce, writers
 from imagegen.backends.image.imageplan import ImagePlan, list_sources
 from imagegen.backends.image.layers import LayerCache, hash_inputs
 from imagegen.backends.image.licences import read_licences
 from imagegen.backends.image.partitions import plan_layout
-from imagegen.backends.image.payload import FindSource, Payload, write_payload
+from imagegen.backends.image.payload import FindSource, write_payload
 from imagegen.backends.output import OutputFolder
 from imagegen.model.cluster import DiskFormat
 from imagegen.plan.items import File, Origin, Phase
@@ -108,17 +110,13 @@ def build_role_layer(shop: Workshop, image: ImagePlan) -> Path:
 
     def build(folder: Path) -> None:
         layout = plan_layout(image.role_key, image.cluster.image.size_mib)
+        tar = folder / "payload.tar"
+        entries = (*image.payload.entries, *_list_disk_files(layout.root_uuid))
+        payload = replace(image.payload, entries=entries)
+        written = start_ahead(partial(write_payload, payload, shop.find_source, tar, epoch=shop.epoch))
         system = build_system_layer(shop, image)
         with shop.progress.step(step):
-            tar = folder / "payload.tar"
-            entries = (*image.payload.entries, *_list_disk_files(layout.root_uuid))
-            payload = Payload(
-                packages=image.payload.packages,
-                sysusers=image.payload.sysusers,
-                units=image.payload.units,
-                entries=entries,
-            )
-            write_payload(payload, shop.find_source, tar, epoch=shop.epoch)
+            written.result()
             role = rootfs.RoleSystem(
                 suite=image.base,
                 payload=tar,

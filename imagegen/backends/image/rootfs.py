@@ -47,6 +47,20 @@ LISTS = "lists.tar"
 _LISTS_SECONDS = 6 * 3600
 _UNPACK_LISTS = f'tar -C "$1" --numeric-owner -xf "$WORK/{LISTS}"'
 _UNPACK = 'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xf "$WORK/base.tar"'
+#: As mmdebstrap itself installs packages upon an essential system. For the variant custom it would unpack
+#: every package twice, because there might be no dpkg.
+_INSTALL = (
+    'APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --quiet=2 --yes --config-file="$WORK/install.conf"'
+    ' -o "DPkg::Chroot-Directory=$1" install'
+)
+#: Nobody is asked anything, so no package is searched for questions; and apt does not write a cache of the
+#: lists, which it would make anew when it is done.
+_INSTALL_CONFIG = """\
+#clear DPkg::Pre-Install-Pkgs;
+Dir::Cache { pkgcache ""; srcpkgcache ""; };
+Dir::Bin::dpkg "env";
+DPkg::Options { "--unset=TMPDIR"; "dpkg"; };
+"""
 #: A system that is not finished has nothing to lose in a power cut, so dpkg need not wait for the disk after
 #: every file; the hygiene table takes the setting out again.
 _HURRY = 'mkdir -p "$1/etc/dpkg/dpkg.cfg.d"; echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io"'
@@ -163,9 +177,10 @@ def add_packages(
     ``base_layer`` is what ``build_base`` filled. Its package lists are taken while they are young; later ones
     come into ``target``, too.
     """
-    options = ["--variant=custom", f"--setup-hook={_UNPACK}", f"--include={','.join(packages)}"]
+    options = ["--variant=custom", f"--setup-hook={_UNPACK}"]
+    options.append(f"--customize-hook={_INSTALL} {' '.join(packages)}")
     files = {BASE_TAR: base_layer / BASE_TAR}
-    texts: dict[str, str] = {}
+    texts = {"install.conf": _INSTALL_CONFIG}
     if base.snapshot is not None or _is_young(base_layer / LISTS):
         files[LISTS] = base_layer / LISTS
         options += [f"--setup-hook={_UNPACK_LISTS}", "--skip=update"]
