@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from imagegen.backends.image.nodeseed import NodeSeed
     from imagegen.backends.image.recipe import Workshop
     from imagegen.backends.image.sources import Source
-    from imagegen.plan.plan import Plan
+    from imagegen.plan.plan import Plan, RolePlan
 
 
 def _read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -64,7 +64,7 @@ _FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "ova", "gce", "iso")
     multiple=True,
     metavar="ROLE",
     shell_complete=complete_roles,
-    help="Only this set of roles, such as worker or etcd+master; may be repeated.",
+    help="Only this set of roles, such as worker or etcd+master, or the base system; may be repeated.",
 )
 @node_option(multiple=True)
 @click.option(
@@ -206,8 +206,8 @@ def show_outlook(order: BuildOrder, terminal: Terminal, form: str) -> str:
     from imagegen.backends.image import outlook
     from imagegen.backends.image.layers import LayerCache, default_layer_root
 
-    plan, base_packages = _read(order, terminal)
-    images, cache = _plan_images(order, plan, base_packages), LayerCache(root=default_layer_root())
+    plan, base = _read(order, terminal)
+    images, cache = _plan_images(order, plan, base), LayerCache(root=default_layer_root())
     ahead = outlook.look_ahead(images, cache, order.out)
     if form == "json":
         return emit_json({"images": outlook.outline(ahead)})
@@ -217,17 +217,17 @@ def show_outlook(order: BuildOrder, terminal: Terminal, form: str) -> str:
 def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
     """Fetch what the images need and build them. Raises as ``fetch_everything`` and ``build_images`` do."""
     find_output(order.out)
-    plan, base_packages = _read(order, terminal)
+    plan, base = _read(order, terminal)
 
     from imagegen.backends.epoch import read_epoch
     from imagegen.backends.image import batch, recipe
     from imagegen.backends.image.layers import LayerCache, default_layer_root
     from imagegen.run import Runner
 
-    choices = choose_images(plan, order.roles, order.nodes, choose_formats(plan.cluster, order.formats))
-    batch.check_ready(_plan_images(order, plan, base_packages))
+    choices = choose_images(plan, base, order.roles, order.nodes, choose_formats(plan.cluster, order.formats))
+    batch.check_ready(_plan_images(order, plan, base))
     seeds = lower_seeds(plan, choices, order.cluster, order.secrets_dir, order.out, terminal)
-    images = _plan_images(order, plan, base_packages, seeds)
+    images = _plan_images(order, plan, base, seeds)
     files: dict[Source, Path] = {}
     shop = recipe.Workshop(
         runner=Runner(log=terminal.detail),
@@ -241,7 +241,7 @@ def run_build(order: BuildOrder, terminal: Terminal) -> BuildDone:
         if order.with_sources or missing:
             _prepare(order, plan, images, shop, files, terminal, with_base=bool(missing))
             # planned again, because now the lock file pins every source
-            images = _plan_images(order, plan, base_packages, seeds)
+            images = _plan_images(order, plan, base, seeds)
         done = batch.build_images(shop, images, order.out, force=order.force, cache_limit=order.cache_limit)
     except BaseException as error:
         shop.cache.release()
@@ -301,7 +301,7 @@ def _fetch_sources(
 
 
 def _plan_images(
-    order: BuildOrder, plan: Plan, base_packages: tuple[str, ...], seeds: Mapping[str, NodeSeed] | None = None
+    order: BuildOrder, plan: Plan, base: RolePlan, seeds: Mapping[str, NodeSeed] | None = None
 ) -> list[ImagePlan]:
     """The chosen images; without ``seeds``, those of nodes are planned as far as is known without keys."""
     from imagegen.backends.epoch import read_epoch
@@ -314,8 +314,9 @@ def _plan_images(
     parts = {(part.name, part.version): part for part in list_parts(plan)}
     digests = sources.read_pinned(parts, list_images(plan), read_lock(lock_path(order.cluster)))
     epoch = read_epoch(os.environ)
+    base_packages = imageplan.list_base_packages(base)
     images = []
-    for choice in choose_images(plan, order.roles, order.nodes, formats):
+    for choice in choose_images(plan, base, order.roles, order.nodes, formats):
         seed = (seeds or {}).get(choice.node, NodeSeed(node=choice.node)) if choice.node else None
         images.append(
             imageplan.plan_image(
@@ -331,8 +332,8 @@ def _plan_images(
     return images
 
 
-def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]:
-    from imagegen.backends.image.imageplan import list_base_packages
+def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, RolePlan]:
+    """The plan, and that of a machine without a role."""
     from imagegen.plan.build import build_plan, plan_base
     from imagegen.plan.profiles import load_profiles
 
@@ -343,4 +344,4 @@ def _read(order: BuildOrder, terminal: Terminal) -> tuple[Plan, tuple[str, ...]]
     if plan is None or report.has_errors:
         raise InputError(report)
     terminal.show_report(report)
-    return plan, list_base_packages(plan_base(model, profiles))
+    return plan, plan_base(model, profiles)

@@ -50,18 +50,24 @@ def choose_formats(cluster: Cluster, words: Sequence[str]) -> tuple[DiskFormat, 
 
 
 def choose_images(
-    plan: Plan, roles: Sequence[str], nodes: Sequence[str], formats: Sequence[DiskFormat]
+    plan: Plan,
+    base: RolePlan,
+    roles: Sequence[str],
+    nodes: Sequence[str],
+    formats: Sequence[DiskFormat],
 ) -> list[Choice]:
-    """The images of the chosen sets of roles and nodes; none chosen means all.
+    """The images of the chosen sets of roles and nodes, at least one; none chosen means all of the cluster.
 
-    Raises UsageError for a name that the cluster does not have, and where a node's keys would come into an
-    image although the cluster file wants them in seeds. An ISO of its own is what a node may always have.
+    ``base`` may be chosen even when no node has this role: it is what a Packer build can start from. Raises
+    UsageError for a name that the cluster does not have, and where a node's keys would come into an image
+    although the cluster file wants them in seeds. An ISO of its own is what a node may always have.
     """
     from imagegen.model.cluster import DiskFormat, ImagePki
 
     cluster = plan.cluster
+    role_plans = {one.name: one for one in (base, *plan.role_plans)}
     for role in roles:
-        require_known("set of roles", role, [one.name for one in plan.role_plans])
+        require_known("set of roles", role, list(role_plans))
     for name in nodes:
         require_known("node", name, [node.name for node in cluster.nodes])
     is_baked = cluster.image.pki is ImagePki.BAKED
@@ -73,15 +79,19 @@ def choose_images(
                 "but image.pki says that keys come in seeds",
                 hint="--format iso makes a bootable ISO of that node alone; for disks set image.pki: baked",
             )
-    chosen = [one for one in plan.role_plans if not roles or one.name in roles]
+    chosen = [role_plans[role] for role in dict.fromkeys(roles)] if roles else list(plan.role_plans)
     if not nodes and not is_baked:
         return [Choice(role_plan=one) for one in chosen]
-    return [
+    choices = [
         Choice(role_plan=one, node=node.name)
         for one in chosen
         for node in cluster.nodes
         if node.roles == one.roles and (not nodes or node.name in nodes)
     ]
+    if not choices:
+        named = f" among {', '.join(nodes)}" if nodes else ", and images of nodes are wanted"
+        raise UsageError(f"no node has the roles {', '.join(roles)}{named}")
+    return choices
 
 
 def lower_seeds(

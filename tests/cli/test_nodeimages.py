@@ -35,6 +35,21 @@ def test_an_image_of_a_set_of_roles_has_its_name_and_no_keys(imagegen: Imagegen,
     assert _names(done.out) == ["images/demo-etcd+master+worker.qcow2", "images/demo-base.qcow2"]
 
 
+def test_the_base_system_is_an_image_when_asked_for(imagegen: Imagegen, tmp_path: Path) -> None:
+    cluster = _write(tmp_path, "formats: [qcow2]")
+    cluster.write_text("".join(line for line in cluster.open() if "edge" not in line))
+    words = ("build", cluster, "-o", tmp_path / "out", "--dry-run")
+    assert _names(imagegen(*words).out) == ["images/demo-etcd+master+worker.qcow2"]
+    assert _names(imagegen(*words, "--role", "base").out) == ["images/demo-base.qcow2"]
+
+
+def test_roles_that_no_chosen_node_has_make_no_image(imagegen: Imagegen, tmp_path: Path) -> None:
+    cluster = _write(tmp_path, "pki: baked, formats: [qcow2]")
+    done = imagegen("build", cluster, "-o", tmp_path / "out", "--role", "base", "--node", "all")
+    assert done.code == 2
+    assert "no node has the roles base among all" in done.err
+
+
 def test_a_baked_image_has_the_name_of_its_node(imagegen: Imagegen, tmp_path: Path) -> None:
     cluster = _write(tmp_path, "pki: baked, formats: [qcow2, iso]")
     done = imagegen("build", cluster, "-o", tmp_path / "out", "--dry-run")

@@ -194,14 +194,14 @@ class TestNotOurs:
                     target.write_bytes(body)
                 folder.commit(everything)
         assert (out / "disk.raw").read_bytes() == b"second"
-        with (
-            pytest.raises(UsageError, match="was changed after imagegen made it"),
-            OutputFolder(out, cluster="c") as folder,
-            folder.make_file("disk.raw", inputs="") as target,
-        ):
+        with OutputFolder(out, cluster="c") as folder:
+            making = folder.make_file("disk.raw", inputs="")
+            target = making.__enter__()
             time.sleep(0.2)
             (out / "disk.raw").write_bytes(b"edited")
             target.write_bytes(b"third")
+            with pytest.raises(UsageError, match="was changed after imagegen made it"):
+                making.__exit__(None, None, None)
         assert (out / "disk.raw").read_bytes() == b"edited"
 
     def test_force_replaces(self, out: Path) -> None:
