@@ -12,6 +12,15 @@ build {
     "source.googlecompute.image",
   ]
 
+  # What the tests in the end need on this machine.
+  provisioner "shell-local" {
+    environment_vars = [
+      "IMAGEGEN_TESTS=${path.root}/verify",
+      "IMAGEGEN_PYTEST=${var.pytest}",
+    ]
+    inline = ["sh \"$IMAGEGEN_TESTS/run.sh\" check"]
+  }
+
   # First boot must be over: it holds the lock of the package manager and makes the account.
   provisioner "shell" {
     inline = [

@@ -1,6 +1,16 @@
 #!/bin/sh
 # Runs the tests of the finished system, on this machine, through the door that finish.sh left open.
+# With "check" as argument: only looks whether they can be run, which is better known before a build than after it.
 set -eu
+
+# IMAGEGEN_PYTEST is a command with arguments; testinfra is what knows --hosts
+# shellcheck disable=SC2086
+if ! ${IMAGEGEN_PYTEST} -q -p no:cacheprovider -c /dev/null --hosts=local:// --collect-only \
+    "${IMAGEGEN_TESTS}/test_image.py" >/dev/null 2>&1; then
+    echo "imagegen: cannot start '${IMAGEGEN_PYTEST}' with testinfra; install pytest-testinfra, or set the variable pytest" >&2
+    exit 1
+fi
+[ "${1-}" != check ] || exit 0
 
 temp=$(mktemp -d)
 trap 'ssh -F "${temp}/config" -O exit build 2>/dev/null || :; rm -rf "${temp}"' EXIT
@@ -14,12 +24,6 @@ Host *
     ControlPath ${temp}/master
 END
 
-# IMAGEGEN_PYTEST is a command with arguments
-# shellcheck disable=SC2086
-if ! ${IMAGEGEN_PYTEST} --version >/dev/null 2>&1; then
-    echo "imagegen: cannot start '${IMAGEGEN_PYTEST}'; install pytest and pytest-testinfra, or set the variable pytest" >&2
-    exit 1
-fi
 # shellcheck disable=SC2086
 ${IMAGEGEN_PYTEST} -q --tb=short -p no:cacheprovider --rootdir="${IMAGEGEN_TESTS}" -c /dev/null \
     --hosts="${IMAGEGEN_TARGET}" --ssh-identity-file="${IMAGEGEN_KEY}" --ssh-config="${temp}/config" \

@@ -8,7 +8,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +38,7 @@ def test_values_and_folders_arrive_byte_for_byte(packer: Packer, tmp_path: Path)
     folder = tmp_path / HOSTILE_FOLDER
     (folder / "verify").mkdir(parents=True)
     (folder / "verify" / "run.sh").write_text('printf "%s\\0" "$IMAGEGEN_KEY" "$IMAGEGEN_PYTEST" >ran\n')
-    step = cut_build('  provisioner "shell-local"', "  # Beside each image")
+    step = cut_build("  # Looks at the finished system", "  # Beside each image")
     (folder / "build.pkr.hcl").write_text(
         'variable "value" {\n  type = string\n}\n'
         'variable "pytest" {\n  type = string\n}\n'
@@ -88,3 +91,24 @@ def test_sums_manifest_and_packed_copy(packer: Packer, without: bool, tmp_path: 
     ], sums.stderr
     manifest = json.loads((tmp_path / "output" / "packed-etcd+master.manifest.json").read_text())
     assert [file["name"] for file in manifest["builds"][0]["files"]] == [image, "packed-etcd+master.sha256"]
+
+
+def test_what_the_tests_need_is_looked_for_before_the_build(tmp_path: Path) -> None:
+    for name in ("run.sh", "test_image.py"):
+        (tmp_path / name).write_text(find_resource("packer", "verify", name).read_text())
+    nothing: dict[str, object] = {"build_user": "packer", "units": {}}
+    nothing |= {name: [] for name in ("entries", "groups", "hygiene", "packages", "users")}
+    (tmp_path / "expected.json").write_text(json.dumps(nothing))
+
+    def check(pytest_command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"IMAGEGEN_PYTEST": pytest_command, "IMAGEGEN_TESTS": str(tmp_path)} | more
+        argv = ["sh", str(tmp_path / "run.sh"), "check"]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True)
+
+    ours = f"{shlex.quote(sys.executable)} -m pytest"
+    done = check(ours)
+    assert done.returncode == 0, done.stderr
+    without_testinfra = check(ours, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    for done in (without_testinfra, check("/nowhere/python -m pytest")):
+        assert done.returncode == 1
+        assert "install pytest-testinfra, or set the variable pytest" in done.stderr
