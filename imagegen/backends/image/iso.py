@@ -16,6 +16,7 @@ import yaml
 
 from imagegen.backends.image.bootloader import GRUB_PC, build_esp, make_grub_image
 from imagegen.backends.image.partitions import MIB, derive_uuid
+from imagegen.backends.image.staging import link_or_copy
 from imagegen.run import Runner, Tool
 
 #: what a role layer is made with, when the cluster file wants ISOs of it
@@ -81,7 +82,7 @@ def build_iso(
         ("vmlinuz", "vmlinuz"),
         ("initrd.img", "initrd.img"),
     ):
-        _link_or_copy(role / name, tree / "live" / place)
+        link_or_copy(role / name, tree / "live" / place)
     (tree / "boot/grub/grub.cfg").write_text(_render_config(seed))
     for name, body in (seed or {}).items():
         path = tree / SEED_FOLDER.lstrip("/") / name
@@ -173,13 +174,6 @@ def _build_efi_loader(runner: Runner, label: str, image_id: str, work: Path, epo
     volume_id = derive_uuid(image_id, "iso/esp").replace("-", "")[:8]
     build_esp(runner, program, volume_id, _ESP_BYTES, esp, epoch=epoch)
     return esp
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
 
 
 def _set_modes(tree: Path) -> None:

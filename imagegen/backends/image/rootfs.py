@@ -16,7 +16,7 @@ from pathlib import Path
 
 from imagegen.backends.image.hygiene import render_table
 from imagegen.backends.image.partitions import DiskLayout
-from imagegen.backends.image.staging import choose_memory, open_staging
+from imagegen.backends.image.staging import choose_memory, link_or_copy, open_staging
 from imagegen.errors import ImagegenError, MissingToolError
 from imagegen.model.cluster import OperatingSystem
 from imagegen.run import Runner, Tool, find_tool
@@ -282,18 +282,9 @@ def _fill_work(work: Path, texts: dict[str, str], files: dict[str, Path]) -> Non
         (work / name).write_text(text)
         (work / name).chmod(0o644)
     for name, path in files.items():
-        _link_or_copy(path, work / name)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    from shutil import copyfile
-
-    try:
-        os.link(source, target)
-    except OSError:
-        copyfile(source, target)
-    if target.stat().st_mode & 0o444 != 0o444:
-        target.chmod(0o644)
+        link_or_copy(path, work / name)
+        if (work / name).stat().st_mode & 0o444 != 0o444:
+            (work / name).chmod(0o644)
 
 
 def _move_all(out: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -43,6 +44,14 @@ def choose_memory() -> int | None:
             free = int(rest.split()[0]) << 10
             return int(free * _SHARE) if free >= _PLENTY else None
     return None
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Another name for the file where that is possible, else a copy: on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 @contextmanager
