@@ -98,7 +98,7 @@ def list_attempts(cluster: Path) -> Iterator[Attempt]:
         yield Attempt(version=wanted, source=[])
     for version in dict.fromkeys([wanted, *KUBERNETES_VERSIONS[:1], DEBIAN_VERSION]):
         if version in (*KUBERNETES_VERSIONS, DEBIAN_VERSION):
-            say(f"building Kubernetes {version} and its companions from source; the first time takes 20 minutes and more")
+            say(f"building Kubernetes {version} and its companions from source, once: 20 minutes and more")
             build_mirror(version)
             yield Attempt(version=version, source=built)
     yield Attempt(version=DEBIAN_VERSION, source=built, example=DEBIAN_ONLY)
