@@ -97,6 +97,11 @@ class OutputFolder:
         try:
             self._open_root()
             lock_folder(self._root, self.path, self._lock_timeout)
+            while not self._is_in_place():
+                # another run had made the folder and, with nothing to put in, removed it while we waited
+                self._close()
+                self._open_root()
+                lock_folder(self._root, self.path, self._lock_timeout)
             self._staging = self._open_staging()
             self.former = self._read_former()
         except BaseException:
@@ -109,7 +114,15 @@ class OutputFolder:
     ) -> None:
         self._close()
 
+    def _is_in_place(self) -> bool:
+        """Whether the open folder is still the one that ``path`` names."""
+        try:
+            return os.path.samestat(os.fstat(self._root), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
     def _open_root(self) -> None:
+        self._is_new = False
         try:
             os.mkdir(self.path, 0o755)
             os.chmod(self.path, 0o755)  # noqa: S103 - whatever the umask

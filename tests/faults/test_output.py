@@ -8,6 +8,7 @@ import resource
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def run(
     force: bool = False,
     cluster: str = "c",
     inputs: str = "i",
+    patience: float = 0.1,
 ) -> OutputSummary:
-    with OutputFolder(out, cluster=cluster, force=force, lock_timeout=0.1) as folder:
+    with OutputFolder(out, cluster=cluster, force=force, lock_timeout=patience) as folder:
         for path, data in files.items():
             folder.write(path, data, inputs=inputs, secret=path.endswith("user-data"))
         return folder.commit(owns)
@@ -169,6 +171,17 @@ class TestStale:
         (out / "plan.json").unlink()
         run(out, {}, owns=lambda path: False)
         assert "plan.json" not in parse_manifest((out / "manifest.json").read_bytes(), "m").artifacts
+
+
+def test_a_folder_that_goes_while_another_run_waits_for_it(out: Path) -> None:
+    """A run into which nothing came removes the folder that it has made."""
+    with ThreadPoolExecutor(1) as other:
+        with OutputFolder(out, cluster="c"):
+            waiting = other.submit(run, out, FIRST, patience=30)
+            time.sleep(0.3)
+            assert not waiting.done()
+        waiting.result(30)
+    assert read_all(out) == FIRST
 
 
 class TestNotOurs:

@@ -59,14 +59,16 @@ def layer_bytes(contents: int, *, squashfs: bool) -> int:
 
 def check_space(needs: Iterable[Need]) -> None:
     """Raise ImagegenError when a file system has less free than what is needed on it in all."""
+    for wanted in _group_by_disk(need for need in needs if need.size):
+        if sum(need.size for need in wanted) > wanted[0].free():
+            raise _no_space(wanted)
+
+
+def _group_by_disk(needs: Iterable[Need]) -> list[list[Need]]:
     disks: dict[int, list[Need]] = {}
     for need in needs:
-        if need.size:
-            disks.setdefault(_existing(need.place).stat().st_dev, []).append(need)
-    for wanted in disks.values():
-        total, free = sum(need.size for need in wanted), wanted[0].free()
-        if total > free:
-            raise _no_space(wanted[0].place, total, free, wanted)
+        disks.setdefault(_existing(need.place).stat().st_dev, []).append(need)
+    return list(disks.values())
 
 
 @contextmanager
@@ -77,8 +79,7 @@ def tell_full_disk(needs: Iterable[Need]) -> Iterator[None]:
     except (CommandError, OSError) as error:
         if not _is_no_space(error):
             raise
-        fullest = min(needs, key=Need.free)
-        raise _no_space(fullest.place, fullest.size, fullest.free(), [fullest]) from error
+        raise _no_space(min(_group_by_disk(needs), key=lambda wanted: wanted[0].free())) from error
 
 
 def _is_no_space(error: Exception) -> bool:
@@ -88,7 +89,9 @@ def _is_no_space(error: Exception) -> bool:
     return os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
 
 
-def _no_space(place: Path, needed: int, free: int, needs: list[Need]) -> ImagegenError:
+def _no_space(needs: list[Need]) -> ImagegenError:
+    """What to say of needs on one disk, and of what is free there now."""
+    place, free, needed = needs[0].place, needs[0].free(), sum(need.size for need in needs)
     purposes = ", ".join(dict.fromkeys(need.what for need in needs))
     return ImagegenError(
         f"no space left in {place}: about {needed:,} bytes are needed for {purposes}, {free:,} are free",
