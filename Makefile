@@ -55,7 +55,7 @@ lint: $(STAMP) ## format, lint and types, repaired where that is safe
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict profiles examples
 
-bench: $(STAMP) ## measure speed and memory against the targets
+bench: $(STAMP) packages parts ## measure speed and memory against the targets
 	$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## build the documentation into ./site
