@@ -56,7 +56,7 @@ def measure_images(folder: Path, times: int) -> Iterator[Row]:
     yield Row("… against bare tools", best.wall / plain.wall, "×", 1.15)
     yield Row("… processor time against bare tools", best.cpu / plain.cpu, "×")
     yield from _measure_mkosi(folder, contents, best)
-    yield from _measure_again(folder, best)
+    yield from _measure_again(folder, best, times)
     yield from _measure_sizes(folder)
 
 
@@ -112,14 +112,13 @@ def _build(folder: Path, role: str, *more: str) -> Cost:
     return run_measured(argv, cwd=folder, env={"XDG_CACHE_HOME": str(folder / "cache")})
 
 
-def _measure_again(folder: Path, first: Cost) -> Iterator[Row]:
+def _measure_again(folder: Path, first: Cost, times: int) -> Iterator[Row]:
     say("a second role, a changed file, nothing changed")
-    second = _build(folder, "master")
-    yield Row("second role from the shared base", second.wall, "s")
-    yield Row("… of the first", 100 * second.wall / first.wall, "%", 25)
-    (folder / "mine").mkdir()
-    (folder / "mine/worker.yaml").write_text("files:\n  - {path: /etc/bench, content: changed}\n")
-    yield Row("one changed file", _build(folder, "worker", "--profiles", "mine").wall, "s", 10)
+    second = min(_build_second(folder) for _ in range(times))
+    yield Row("second role from the shared base", second, "s")
+    yield Row("… of the first", 100 * second / first.wall, "%", 25)
+    changed = min(_build_changed(folder, number) for number in range(times))
+    yield Row("one changed file", changed, "s", 10)
     argv = [
         IMAGEGEN,
         "--quiet",
@@ -134,6 +133,25 @@ def _measure_again(folder: Path, first: Cost) -> Iterator[Row]:
     ]
     same = run_best([*argv, "--offline"], cwd=folder, times=5, env={"XDG_CACHE_HOME": str(folder / "cache")})
     yield Row("nothing changed", same.wall, "s", 1)
+
+
+def _build_second(folder: Path) -> float:
+    """Seconds; nothing of the role is cached, and nothing of it stays there."""
+    layers = folder / "cache/imagegen/layers"
+    known = set(layers.iterdir())
+    cost = _build(folder, "master")
+    for layer in set(layers.iterdir()) - known:
+        if layer.is_dir():
+            shutil.rmtree(layer)
+    (folder / "out/images/bench-master.qcow2").unlink()
+    return cost.wall
+
+
+def _build_changed(folder: Path, number: int) -> float:
+    """Seconds; the content is another one each time."""
+    (folder / "mine").mkdir(exist_ok=True)
+    (folder / "mine/worker.yaml").write_text(f"files:\n  - {{path: /etc/bench, content: changed {number}}}\n")
+    return _build(folder, "worker", "--profiles", "mine").wall
 
 
 def _measure_sizes(folder: Path) -> Iterator[Row]:

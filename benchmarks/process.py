@@ -22,9 +22,10 @@ class Cost:
 def run_measured(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None) -> Cost:
     """Run to the end, output to ``cwd/log``; raises SystemExit when the program fails.
 
-    ``env`` is added to our own environment.
+    ``env`` is added to our own environment. What earlier programs have left to be written is written first.
     """
     log = cwd / "log"
+    os.sync()
     start = time.perf_counter()
     child = os.fork()
     if child == 0:
