@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,11 +52,7 @@ def test_workers_with_dhcp_have_serving_certificates(balanced: LabCluster) -> No
         assert address not in {str(node.address) for node in balanced.nodes}
         wait_until(
             f"a serving certificate for {worker}",
-            lambda name=worker: any(
-                one.issued
-                for one in balanced.api.list_requests()
-                if one.node == name and one.kind == "serving"
-            ),
+            partial(has_serving_certificate, balanced, worker),
             patience=300.0,
         )
 
