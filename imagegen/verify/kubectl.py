@@ -47,8 +47,8 @@ class Kubectl:
         return json.loads(self.run("get", *words, "--output", "json").stdout)
 
     def apply(self, objects: Iterable[Mapping[str, Any]]) -> None:
-        """Create or change objects. kubectl does not look at them first: a slow server takes longer to describe
-        its whole API than kubectl waits.
+        """Create or change objects. kubectl does not look at them first: a slow server takes longer to
+        describe its whole API than kubectl waits.
         """
         body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.run("apply", "--validate=false", "--filename", "-", stdin=json.dumps(body).encode())
